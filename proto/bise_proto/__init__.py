@@ -1,0 +1,1 @@
+"""The contracts between bise's parts: messages, services and the bundle on disk."""

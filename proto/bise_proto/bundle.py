@@ -1,0 +1,94 @@
+"""A bundle on disk: one folder with a manifest (`bundle.json`) that names and hashes every other file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from google.protobuf import json_format
+
+from bise_proto.v1 import bundle_pb2
+
+MANIFEST = "bundle.json"
+FORMAT_VERSION = 1
+_MANIFEST_LIMIT_BYTES = 4 << 20
+_HASH_CHUNK_BYTES = 4 << 20
+
+
+class BundleError(ValueError):
+    """A folder is not a whole, unchanged bundle; the message says which file, what was expected and what was found."""
+
+
+def read_manifest(folder: Path) -> bundle_pb2.Bundle:
+    """The manifest of `folder`, checked in itself; file contents are not read (see `check_files`).
+
+    Raises:
+        BundleError: there is no manifest, it can't be parsed, is of another format version, or names a path outside.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise BundleError(
+            f"{folder}: not a bundle: expected a file {MANIFEST}, found none. Make one with `bise export`."
+        )
+    size_bytes = path.stat().st_size
+    if size_bytes > _MANIFEST_LIMIT_BYTES:
+        raise BundleError(f"{path}: expected at most {_MANIFEST_LIMIT_BYTES} bytes, got {size_bytes}")
+    try:
+        bundle = json_format.Parse(path.read_text(encoding="utf-8"), bundle_pb2.Bundle(), ignore_unknown_fields=True)
+    except (json_format.ParseError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path}: not a bundle manifest: {error}. Export the model again.") from error
+    if bundle.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"{path}: expected format_version {FORMAT_VERSION}, got {bundle.format_version}. "
+            "Export the model with this version of bise, or serve it with the version that made it."
+        )
+    listed = {file.path for file in bundle.files}
+    for name in (bundle.graph.model_file, *bundle.graph.weight_files, bundle.tokenizer.file):
+        if name not in listed:
+            raise BundleError(f"{path}: names {name!r} but lists no size and hash for it. Export the model again.")
+    for name in listed:
+        _inside(folder, name)
+    return bundle
+
+
+def check_files(folder: Path, bundle: bundle_pb2.Bundle) -> Iterator[bundle_pb2.File]:
+    """Proves every file of the bundle by size and hash, yielding each once it is proved.
+
+    Raises:
+        BundleError: a file is missing, has another size, or another hash than the manifest says.
+    """
+    for file in bundle.files:
+        path = _inside(folder, file.path)
+        if not path.is_file():
+            raise BundleError(f"{path}: listed in {MANIFEST} but missing. Copy the whole bundle again.")
+        size_bytes = path.stat().st_size
+        if size_bytes != file.size_bytes:
+            raise BundleError(f"{path}: expected {file.size_bytes} bytes, got {size_bytes}. Copy the bundle again.")
+        digest = sha256(path)
+        if digest != file.sha256:
+            raise BundleError(f"{path}: expected sha256 {file.sha256}, got {digest}. Copy the bundle again.")
+        yield file
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256 in lower-case hex, read in bounded pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(_HASH_CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def describe(folder: Path, name: str) -> bundle_pb2.File:
+    """The manifest entry of the file `name` (relative, forward slashes) in `folder`."""
+    path = _inside(folder, name)
+    return bundle_pb2.File(path=name, size_bytes=path.stat().st_size, sha256=sha256(path))
+
+
+def _inside(folder: Path, name: str) -> Path:
+    parts = PurePosixPath(name)
+    path = folder / parts
+    if parts.is_absolute() or ".." in parts.parts or not path.resolve().is_relative_to(folder.resolve()):
+        raise BundleError(f"{folder / MANIFEST}: names {name!r}, which is outside the bundle's folder")
+    return path

@@ -1,0 +1,78 @@
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class GetStatusRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class WatchStatusRequest(_message.Message):
+    __slots__ = ("interval_ms",)
+    INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
+    interval_ms: int
+    def __init__(self, interval_ms: _Optional[int] = ...) -> None: ...
+
+class Status(_message.Message):
+    __slots__ = ("state", "detail", "daemon_version", "model", "model_version", "uptime_s", "load_ms", "context_limit", "slots", "slots_used", "queued", "kv_reserved_bytes", "kv_used_bytes", "rss_bytes", "peak_rss_bytes", "memory_available_bytes", "requests_finished", "requests_cancelled", "requests_failed", "prompt_tokens", "completion_tokens", "steps", "engine_idle_ms")
+    class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        STATE_UNSPECIFIED: _ClassVar[Status.State]
+        LOADING: _ClassVar[Status.State]
+        SERVING: _ClassVar[Status.State]
+        DRAINING: _ClassVar[Status.State]
+        FAILED: _ClassVar[Status.State]
+    STATE_UNSPECIFIED: Status.State
+    LOADING: Status.State
+    SERVING: Status.State
+    DRAINING: Status.State
+    FAILED: Status.State
+    STATE_FIELD_NUMBER: _ClassVar[int]
+    DETAIL_FIELD_NUMBER: _ClassVar[int]
+    DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    MODEL_VERSION_FIELD_NUMBER: _ClassVar[int]
+    UPTIME_S_FIELD_NUMBER: _ClassVar[int]
+    LOAD_MS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_USED_FIELD_NUMBER: _ClassVar[int]
+    QUEUED_FIELD_NUMBER: _ClassVar[int]
+    KV_RESERVED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    KV_USED_BYTES_FIELD_NUMBER: _ClassVar[int]
+    RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PEAK_RSS_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_AVAILABLE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FINISHED_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_CANCELLED_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FAILED_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_IDLE_MS_FIELD_NUMBER: _ClassVar[int]
+    state: Status.State
+    detail: str
+    daemon_version: str
+    model: str
+    model_version: str
+    uptime_s: float
+    load_ms: float
+    context_limit: int
+    slots: int
+    slots_used: int
+    queued: int
+    kv_reserved_bytes: int
+    kv_used_bytes: int
+    rss_bytes: int
+    peak_rss_bytes: int
+    memory_available_bytes: int
+    requests_finished: int
+    requests_cancelled: int
+    requests_failed: int
+    prompt_tokens: int
+    completion_tokens: int
+    steps: int
+    engine_idle_ms: float
+    def __init__(self, state: _Optional[_Union[Status.State, str]] = ..., detail: _Optional[str] = ..., daemon_version: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., load_ms: _Optional[float] = ..., context_limit: _Optional[int] = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., queued: _Optional[int] = ..., kv_reserved_bytes: _Optional[int] = ..., kv_used_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., memory_available_bytes: _Optional[int] = ..., requests_finished: _Optional[int] = ..., requests_cancelled: _Optional[int] = ..., requests_failed: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., steps: _Optional[int] = ..., engine_idle_ms: _Optional[float] = ...) -> None: ...
