@@ -50,7 +50,9 @@ class ModelSpec:
             if (limit := _LIMITS.get(field.name)) is not None and not 1 <= value <= limit:
                 raise SourceError(f"{field.name}: expected 1 to {limit}, got {value}")
         if self.num_heads % self.num_kv_heads:
-            raise SourceError(f"num_kv_heads: expected a divisor of num_heads {self.num_heads}, got {self.num_kv_heads}")
+            raise SourceError(
+                f"num_kv_heads: expected a divisor of num_heads {self.num_heads}, got {self.num_kv_heads}"
+            )
         if self.head_dim % 8:
             raise SourceError(f"head_dim: expected a multiple of 8, got {self.head_dim}")
         if not 0 < self.rms_norm_eps < 1:

@@ -1,1 +1,1 @@
-"""Model families: a file each, holding what sets the family apart."""
+"""Model families: one module each, holding its quirks and nothing else. `registry.build_spec` finds the right one."""

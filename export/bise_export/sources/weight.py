@@ -64,7 +64,9 @@ class HalfRotation:
     def rows(self, start: int, stop: int) -> Float32:
         first_head, last_head = start // self.head_dim, -(-stop // self.head_dim)
         heads = self.stored.rows(first_head * self.head_dim, last_head * self.head_dim)
-        split = heads.reshape(last_head - first_head, self.head_dim // 2, 2, -1)  # [heads, pair, half, in]
+        split = heads.reshape(
+            last_head - first_head, self.head_dim // 2, 2, *heads.shape[1:]
+        )  # [heads, pair, half, in]
         halves = split.swapaxes(1, 2).reshape(heads.shape)
         offset = start - first_head * self.head_dim
         return halves[offset : offset + stop - start]

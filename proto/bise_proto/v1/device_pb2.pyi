@@ -16,7 +16,7 @@ class WatchStatusRequest(_message.Message):
     def __init__(self, interval_ms: _Optional[int] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("state", "detail", "daemon_version", "model", "model_version", "uptime_s", "load_ms", "context_limit", "slots", "slots_used", "queued", "kv_reserved_bytes", "kv_used_bytes", "rss_bytes", "peak_rss_bytes", "memory_available_bytes", "requests_finished", "requests_cancelled", "requests_failed", "prompt_tokens", "completion_tokens", "steps", "engine_idle_ms")
+    __slots__ = ("state", "detail", "daemon_version", "model", "model_version", "uptime_s", "load_ms", "context_limit", "slots", "slots_used", "queued", "kv_reserved_bytes", "kv_used_bytes", "rss_bytes", "peak_rss_bytes", "memory_available_bytes", "requests_finished", "requests_cancelled", "requests_failed", "prompt_tokens", "completion_tokens", "steps", "step_running_ms")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Status.State]
@@ -51,7 +51,7 @@ class Status(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
-    ENGINE_IDLE_MS_FIELD_NUMBER: _ClassVar[int]
+    STEP_RUNNING_MS_FIELD_NUMBER: _ClassVar[int]
     state: Status.State
     detail: str
     daemon_version: str
@@ -74,5 +74,5 @@ class Status(_message.Message):
     prompt_tokens: int
     completion_tokens: int
     steps: int
-    engine_idle_ms: float
-    def __init__(self, state: _Optional[_Union[Status.State, str]] = ..., detail: _Optional[str] = ..., daemon_version: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., load_ms: _Optional[float] = ..., context_limit: _Optional[int] = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., queued: _Optional[int] = ..., kv_reserved_bytes: _Optional[int] = ..., kv_used_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., memory_available_bytes: _Optional[int] = ..., requests_finished: _Optional[int] = ..., requests_cancelled: _Optional[int] = ..., requests_failed: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., steps: _Optional[int] = ..., engine_idle_ms: _Optional[float] = ...) -> None: ...
+    step_running_ms: float
+    def __init__(self, state: _Optional[_Union[Status.State, str]] = ..., detail: _Optional[str] = ..., daemon_version: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., load_ms: _Optional[float] = ..., context_limit: _Optional[int] = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., queued: _Optional[int] = ..., kv_reserved_bytes: _Optional[int] = ..., kv_used_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., memory_available_bytes: _Optional[int] = ..., requests_finished: _Optional[int] = ..., requests_cancelled: _Optional[int] = ..., requests_failed: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., steps: _Optional[int] = ..., step_running_ms: _Optional[float] = ...) -> None: ...

@@ -1,0 +1,1 @@
+"""Messages and text to tokens, and tokens to text: tokenizers, chat templates, chat formats."""

@@ -1,0 +1,49 @@
+"""`bise serve`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    bundle: Annotated[Path | None, typer.Option(help="The bundle to serve.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags go before it.")] = None,
+    listen: Annotated[str | None, typer.Option(help="unix:///path.sock or tcp://127.0.0.1:PORT.")] = None,
+    slots: Annotated[int | None, typer.Option(help="Requests served at once.")] = None,
+    context: Annotated[int | None, typer.Option(help="Most tokens a request may hold.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of a step; one per core if not given.")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
+) -> None:
+    """Serve a bundle over gRPC until SIGTERM."""
+    # Imported here, so that `bise --help` is quick.
+    from bise_daemon.config.load import config_from_flags, load_config
+    from bise_daemon.config.problem import ConfigError
+    from bise_daemon.engine.session import SessionError
+    from bise_daemon.server import serve as run
+    from bise_daemon.socket_lock import AddressInUseError
+    from bise_proto.bundle import BundleError
+
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    flags = {
+        "bundle": None if bundle is None else str(bundle),
+        "listen": listen,
+        "slots": slots,
+        "context": context,
+        "threads": threads,
+    }
+    try:
+        settings = config_from_flags(flags) if config is None else load_config(config, flags)
+        asyncio.run(run(settings))
+    except (ConfigError, BundleError, SessionError, AddressInUseError, OSError) as error:
+        typer.echo(f"bise serve: {error}", err=True)
+        raise typer.Exit(1) from None

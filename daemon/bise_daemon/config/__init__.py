@@ -1,0 +1,1 @@
+"""The daemon's configuration: strict models, and files read with every problem reported at once."""

@@ -1,0 +1,63 @@
+"""The daemon's settings. A field's description is what its messages call "expected"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+
+from bise_daemon.config.address import Address, default_address, parse_address
+
+
+def _path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) and value and "\0" not in value else value
+
+
+def _address(value: Any) -> Any:
+    return parse_address(value) if isinstance(value, str) else value
+
+
+class DaemonConfig(BaseModel):
+    """All of `bise serve`'s settings; a configuration file has these keys and no others."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, validate_default=False)
+
+    allow_remote: bool = Field(False, description="true or false")
+    bundle: Annotated[Path, BeforeValidator(_path)] = Field(
+        description="the path of a bundle's folder (a relative one starts at the configuration file)"
+    )
+    listen: Annotated[Address, BeforeValidator(_address)] = Field(
+        default_factory=default_address, description="unix:///absolute/path.sock or tcp://127.0.0.1:PORT"
+    )
+    slots: int = Field(8, ge=1, le=64, description="a whole number of requests at once, from 1 to 64")
+    context: int | None = Field(
+        None, ge=16, le=1 << 24, description="a whole number of tokens from 16, or nothing for the bundle's own"
+    )
+    threads: int | None = Field(
+        None, ge=1, le=256, description="a whole number of threads from 1 to 256, or nothing for one per core"
+    )
+    prefill_chunk_tokens: int = Field(
+        256, ge=1, le=1 << 16, description="a whole number of prompt tokens in one step, from 1 to 65536"
+    )
+    max_queue: int = Field(64, ge=0, le=65536, description="a whole number of waiting requests, from 0 to 65536")
+    max_message_bytes: int = Field(
+        4 << 20, ge=1 << 10, le=64 << 20, description="a whole number of bytes, from 1024 to 67108864"
+    )
+    drain_timeout_s: float = Field(
+        30.0, ge=0, le=3600, allow_inf_nan=False, description="a number of seconds, from 0 to 3600"
+    )
+    default_timeout_s: float = Field(
+        120.0, gt=0, le=86400, allow_inf_nan=False, description="a number of seconds, more than 0 and up to 86400"
+    )
+
+    @field_validator("listen")
+    @classmethod
+    def _local_unless_allowed(cls, address: Address, info: ValidationInfo) -> Address:
+        # A missing allow_remote is one with a problem of its own: one message is enough.
+        if not address.is_local and not info.data.get("allow_remote", True):
+            raise ValueError(
+                "an address only this machine can reach, since the daemon does not know its callers there "
+                "(put a proxy that does before it and set allow_remote: true, or use a unix socket)"
+            )
+        return address

@@ -1,0 +1,47 @@
+"""What the engine tells about a request, in order: any number of pieces, then one ending or one failure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from bise_daemon.engine.generation import Piece
+from bise_daemon.errors import RequestError
+
+
+class Finish(Enum):
+    """Why an answer is complete."""
+
+    EOS = "eos"
+    STOP_SEQUENCE = "stop_sequence"
+    LENGTH = "length"
+    DEADLINE = "deadline"
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Moments of a request on the engine's clock, milliseconds; None for what never came."""
+
+    started: float | None = None
+    first_token: float | None = None
+    ended: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer is complete; `text` is what was still held back."""
+
+    finish: Finish
+    text: str
+    completion_tokens: int
+    times: Times
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """There will be no more of the answer."""
+
+    error: RequestError
+
+
+Event = Piece | Finished | Failed

@@ -1,0 +1,157 @@
+"""The one module that knows onnxruntime: a bundle's graph, run step by step over the slots of a KV cache."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from bise_daemon.engine.kv import CacheShape, KvCache
+from bise_proto.v1 import bundle_pb2
+
+Logits = NDArray[np.float32]
+
+# Bindings kept: a service with 8 slots uses at most 36 ranges, and each costs a few microseconds a layer to make.
+_BINDINGS = 64
+_PARTS = ("key", "value")
+
+
+class SessionError(RuntimeError):
+    """The graph can't be loaded or run here; the message says what to do."""
+
+
+@dataclass(slots=True)
+class _Binding:
+    """The graph's inputs and outputs bound to buffers that stay: a step only writes numbers into them."""
+
+    io: Any
+    input_ids: NDArray[np.int64]
+    seqlens_k: NDArray[np.int32]
+    total_sequence_length: NDArray[np.int32]
+    positions: NDArray[np.int64]
+    logits: Logits
+
+
+class Session:
+    """A loaded graph with its cache. Not for use by two threads.
+
+    Args:
+        folder: the bundle's, already checked.
+        cache: where the steps keep keys and values.
+        threads: for one step; 0 is one per physical core.
+
+    Raises:
+        SessionError: onnxruntime refuses the graph, or the bundle is for another target.
+    """
+
+    def __init__(self, folder: Path, bundle: bundle_pb2.Bundle, cache: KvCache, threads: int = 0) -> None:
+        if bundle.graph.target != "cpu":
+            raise SessionError(
+                f"{folder}: expected a bundle for cpu, got one for {bundle.graph.target!r}. "
+                "Export it with --target cpu."
+            )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                folder / bundle.graph.model_file, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            raise SessionError(f"{folder}: onnxruntime can't load the graph: {error}") from error
+        self._cache = cache
+        self._vocab_size = bundle.architecture.vocab_size
+        self._bindings: OrderedDict[tuple[int, int, int], _Binding] = OrderedDict()
+
+    def prefill(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
+        """Runs prompt tokens at positions `start …` of a slot.
+
+        Returns:
+            Logits after the last of them, float32 [vocab], valid until the next step.
+        """
+        binding = self._binding(slot, 1, len(tokens))
+        binding.input_ids[0] = tokens
+        binding.seqlens_k[0] = start + len(tokens) - 1
+        binding.positions[0, 0] = len(tokens) - 1
+        return self._run(binding)[0]
+
+    def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
+        """Runs one token for each of a range of slots, at its position.
+
+        Returns:
+            Logits, float32 [rows, vocab], valid until the next step.
+        """
+        binding = self._binding(first_slot, len(tokens), 1)
+        binding.input_ids[:, 0] = tokens
+        binding.seqlens_k[:] = positions
+        return self._run(binding)
+
+    def _run(self, binding: _Binding) -> Logits:
+        binding.total_sequence_length[...] = binding.seqlens_k.max() + 1
+        self._session.run_with_iobinding(binding.io)
+        logits: Logits = binding.logits[:, 0]
+        return logits
+
+    def _binding(self, first_slot: int, rows: int, sequence: int) -> _Binding:
+        key = (first_slot, rows, sequence)
+        if key in self._bindings:
+            self._bindings.move_to_end(key)
+            return self._bindings[key]
+        binding = self._bindings[key] = self._bind(first_slot, rows, sequence)
+        if len(self._bindings) > _BINDINGS:
+            self._bindings.popitem(last=False)
+        return binding
+
+    def _bind(self, first_slot: int, rows: int, sequence: int) -> _Binding:
+        binding = _Binding(
+            self._session.io_binding(),
+            np.zeros((rows, sequence), np.int64),
+            np.zeros(rows, np.int32),
+            np.zeros((), np.int32),
+            np.zeros((rows, 1), np.int64),
+            np.zeros((rows, 1, self._vocab_size), np.float32),
+        )
+        for name in ("input_ids", "seqlens_k", "total_sequence_length"):
+            _bind_input(binding.io, name, getattr(binding, name))
+        _bind_input(binding.io, "logits_positions", binding.positions)
+        _bind_output(binding.io, "logits", binding.logits)
+        for layer in range(self._cache.shape.num_layers):
+            for part, name in enumerate(_PARTS):
+                view = self._cache.rows(layer, part, first_slot, rows)
+                _bind_input(binding.io, f"past_key_values.{layer}.{name}", view)
+                _bind_output(binding.io, f"present.{layer}.{name}", view)
+        return binding
+
+
+def cache_shape(bundle: bundle_pb2.Bundle, slots: int, context_tokens: int) -> CacheShape:
+    """The cache that a bundle's graph needs."""
+    architecture = bundle.architecture
+    return CacheShape(
+        architecture.num_layers,
+        architecture.num_kv_heads,
+        architecture.head_dim,
+        np.dtype(bundle.kv_cache.dtype),
+        slots,
+        context_tokens,
+    )
+
+
+def runtime_version() -> str:
+    """onnxruntime's version."""
+    return str(onnxruntime.__version__)
+
+
+def _bind_input(io: Any, name: str, array: NDArray[Any]) -> None:
+    io.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+
+def _bind_output(io: Any, name: str, array: NDArray[Any]) -> None:
+    io.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)

@@ -1,0 +1,1 @@
+"""Bundles on this device: checked, loaded, ready to serve."""

@@ -1,0 +1,158 @@
+"""The daemon's life: listen, load, serve, drain, stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from bise_daemon.admission import Capacity
+from bise_daemon.config.address import Address, TcpAddress
+from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.engine.dispatcher import Dispatcher
+from bise_daemon.engine.loop import Deliver, Engine
+from bise_daemon.models.model import Model, load_model
+from bise_daemon.scheduler.scheduler import Scheduler
+from bise_daemon.service import InferenceService
+from bise_daemon.serving import Serving, Stage
+from bise_daemon.socket_lock import own_socket
+from bise_daemon.status import DeviceService
+from bise_proto.v1 import device_pb2, device_pb2_grpc, inference_pb2, inference_pb2_grpc
+
+logger = logging.getLogger(__name__)
+
+_SERVICES = tuple(
+    proto.DESCRIPTOR.services_by_name[name].full_name
+    for proto, name in ((inference_pb2, "Inference"), (device_pb2, "Device"))
+)
+# The transport's own limit is looser than ours, so that a message a little too large gets our explained refusal.
+_TRANSPORT_SLACK = 4
+# Time for calls to notice that their request was aborted.
+_STOP_GRACE_S = 2.0
+
+
+class Server:
+    """One daemon.
+
+    Args:
+        config: what to serve, and where.
+        load: turns the config into a model; runs in a thread.
+    """
+
+    def __init__(self, config: DaemonConfig, load: Callable[[DaemonConfig], Model] = load_model) -> None:
+        self._config = config
+        self._load = load
+        self._stage = Stage()
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
+        self._stopping = asyncio.Event()
+        self.listening: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
+        """The address in use, once there is one: a TCP port 0 is resolved."""
+
+    def stop(self) -> None:
+        """Begins the drain; `run` returns when it is over."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Serves until `stop`, or until the engine fails.
+
+        Raises:
+            BundleError, SessionError: the bundle can't be served.
+            AddressInUseError, OSError: nor the address.
+            BaseException: what ended the engine.
+        """
+        with own_socket(self._config.listen):
+            grpc_server = await self._listen()
+            try:
+                await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+                model = await asyncio.to_thread(self._load, self._config)
+                await self._serve(model)
+            finally:
+                await grpc_server.stop(_STOP_GRACE_S)
+
+    async def _listen(self) -> grpc.aio.Server:
+        config = self._config
+        server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", config.max_message_bytes * _TRANSPORT_SLACK),
+                # Two daemons on one port would share its callers at random.
+                ("grpc.so_reuseport", 0),
+            ]
+        )
+        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(self._stage, config), server)
+        device_pb2_grpc.add_DeviceServicer_to_server(DeviceService(self._stage), server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            port = server.add_insecure_port(config.listen.target)
+        except RuntimeError as error:
+            raise OSError(f"{config.listen}: can't listen: {error}. Choose another address with --listen.") from error
+        await server.start()
+        address = config.listen
+        if isinstance(address, TcpAddress):
+            address = TcpAddress(address.host, port)
+        self.listening.set_result(address)
+        logger.info("listening on %s", address)
+        return server
+
+    async def _serve(self, model: Model) -> None:
+        def make_engine(deliver: Deliver) -> Engine:
+            return Engine(Scheduler(model.limits), model.session, model.cache, deliver)
+
+        dispatcher = Dispatcher(make_engine)
+        engine = dispatcher.engine
+        engine.start()
+        capacity = Capacity(
+            model.limits.context_tokens,
+            model.bundle.architecture.vocab_size,
+            model.limits.slots + self._config.max_queue,
+        )
+        self._stage.serve(Serving(model, dispatcher, capacity))
+        await self._report(health_pb2.HealthCheckResponse.SERVING)
+        logger.info(
+            "serving %s: loaded in %.0f ms, context limit %d tokens, %d slots",
+            model.bundle.name,
+            model.load_ms,
+            capacity.context_limit,
+            model.limits.slots,
+        )
+        ended = asyncio.wrap_future(engine.ended)
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        both: tuple[asyncio.Future[Any], ...] = (ended, stopping)
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        self._stage.drain()
+        await self._health.enter_graceful_shutdown()
+        if not ended.done():
+            await self._drain(dispatcher)
+            await asyncio.to_thread(engine.stop)
+        await ended
+
+    async def _drain(self, dispatcher: Dispatcher) -> None:
+        logger.info("draining: %d requests open", dispatcher.open_requests)
+        try:
+            await asyncio.wait_for(dispatcher.wait_idle(), self._config.drain_timeout_s)
+        except TimeoutError:
+            logger.warning(
+                "drain ended after %g s with %d requests open; they fail with DRAINING",
+                self._config.drain_timeout_s,
+                dispatcher.open_requests,
+            )
+
+    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *_SERVICES):
+            await self._health.set(service, status)
+
+
+async def serve(config: DaemonConfig) -> None:
+    """Runs a daemon until SIGTERM or SIGINT, then drains it."""
+    server = Server(config)
+    loop = asyncio.get_running_loop()
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signal_number, server.stop)
+    await server.run()

@@ -1,0 +1,140 @@
+"""Between the protos and the daemon's own values; the only place that knows both shapes of a request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from bise_daemon.chat.message import Message
+from bise_daemon.chat.tokenizer import Tokenizer
+from bise_daemon.engine.events import Finish, Finished
+from bise_daemon.engine.generation import Piece
+from bise_daemon.engine.sampling import Choice, SamplingParams
+from bise_daemon.errors import Reason, RequestError
+from bise_proto.v1 import inference_pb2
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+ERROR_DOMAIN = "bise"
+
+_STATUS_CODES = {
+    Reason.CONTEXT_OVERFLOW: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.EMPTY_PROMPT: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.INVALID_TOKEN_ID: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.INVALID_OPTION: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.INVALID_MESSAGE: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.MESSAGE_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
+    Reason.CHAT_UNSUPPORTED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.DRAINING: grpc.StatusCode.UNAVAILABLE,
+    Reason.LOADING: grpc.StatusCode.UNAVAILABLE,
+    Reason.ENGINE_FAILED: grpc.StatusCode.INTERNAL,
+    Reason.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_FINISH_REASONS = {
+    Finish.EOS: inference_pb2.STOP,
+    Finish.STOP_SEQUENCE: inference_pb2.STOP_SEQUENCE,
+    Finish.LENGTH: inference_pb2.LENGTH,
+    Finish.DEADLINE: inference_pb2.DEADLINE,
+}
+
+
+async def abort(context: Context, error: RequestError) -> NoReturn:
+    """Ends a call with the error's status and details."""
+    await context.abort_with_status(rpc_status.to_status(to_status(error)))  # type: ignore[attr-defined]  # stubs lag
+    raise AssertionError("abort_with_status raises")
+
+
+def to_status(error: RequestError) -> status_pb2.Status:
+    """The error as `google.rpc.Status`, with `ErrorInfo` and, where trying again can help, `RetryInfo`."""
+    details = [
+        error_details_pb2.ErrorInfo(
+            reason=error.reason.value,
+            domain=ERROR_DOMAIN,
+            metadata={name: str(value) for name, value in error.numbers.items()},
+        )
+    ]
+    if error.retry_after_ms is not None:
+        delay = duration_pb2.Duration()
+        delay.FromMilliseconds(error.retry_after_ms)
+        details.append(error_details_pb2.RetryInfo(retry_delay=delay))
+    packed = [any_pb2.Any() for _ in details]
+    for each, detail in zip(packed, details, strict=True):
+        each.Pack(detail)
+    return status_pb2.Status(code=_STATUS_CODES[error.reason].value[0], message=error.message, details=packed)
+
+
+def to_messages(messages: Sequence[inference_pb2.Message]) -> list[Message]:
+    """Chat messages, unchecked."""
+    return [Message(message.role, message.content) for message in messages]
+
+
+def to_sampling(options: inference_pb2.Options, seed: int) -> SamplingParams:
+    """How tokens are chosen; `seed` stands in where the request has none.
+
+    Raises:
+        RequestError: INVALID_OPTION.
+    """
+    sampling = options.sampling
+    return SamplingParams(
+        temperature=sampling.temperature,
+        top_p=sampling.top_p if sampling.HasField("top_p") else 1.0,
+        top_k=sampling.top_k,
+        min_p=sampling.min_p,
+        repetition_penalty=sampling.repetition_penalty if sampling.HasField("repetition_penalty") else 1.0,
+        presence_penalty=sampling.presence_penalty,
+        frequency_penalty=sampling.frequency_penalty,
+        seed=sampling.seed if sampling.HasField("seed") else seed,
+        logit_bias=dict(sampling.logit_bias),
+        logprobs=options.logprobs,
+        top_logprobs=options.top_logprobs,
+    )
+
+
+def to_delta(pieces: Sequence[Piece], tokenizer: Tokenizer) -> inference_pb2.GenerateResponse:
+    """Some pieces of an answer as one message."""
+    choices = [piece.choice for piece in pieces if piece.choice is not None]
+    return inference_pb2.GenerateResponse(
+        delta=inference_pb2.Delta(
+            text="".join(piece.text for piece in pieces),
+            token_ids=[choice.token_id for choice in choices],
+            logprobs=[_logprob(choice, tokenizer) for choice in choices if choice.logprob is not None],
+        )
+    )
+
+
+def to_done(finished: Finished, prompt_tokens: int, arrived_ms: float) -> inference_pb2.GenerateResponse:
+    """The last message of an answer; times count from `arrived_ms`, on the engine's clock."""
+    times = finished.times
+    ended = times.ended if times.ended is not None else arrived_ms
+    started = times.started if times.started is not None else ended
+    first = times.first_token if times.first_token is not None else ended
+    decoding_s = (ended - first) / 1e3
+    return inference_pb2.GenerateResponse(
+        done=inference_pb2.Done(
+            finish_reason=_FINISH_REASONS[finished.finish],
+            usage=inference_pb2.Usage(prompt_tokens=prompt_tokens, completion_tokens=finished.completion_tokens),
+            timings=inference_pb2.Timings(
+                queue_ms=started - arrived_ms,
+                prefill_ms=first - started,
+                first_token_ms=first - arrived_ms,
+                total_ms=ended - arrived_ms,
+                tokens_per_second=max(0, finished.completion_tokens - 1) / decoding_s if decoding_s > 0 else 0.0,
+            ),
+        )
+    )
+
+
+def _logprob(choice: Choice, tokenizer: Tokenizer) -> inference_pb2.TokenLogprob:
+    def entry(token_id: int, logprob: float) -> inference_pb2.TokenLogprob:
+        return inference_pb2.TokenLogprob(token_id=token_id, token=tokenizer.token_bytes(token_id), logprob=logprob)
+
+    assert choice.logprob is not None
+    found = entry(choice.token_id, choice.logprob)
+    found.top.extend(entry(token_id, logprob) for token_id, logprob in choice.top)
+    return found

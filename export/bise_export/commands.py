@@ -1,0 +1,114 @@
+"""`bise export`, `bise inspect` and `bise verify`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from bise_export.errors import ExportError
+from bise_proto.bundle import BundleError
+
+Folder = Annotated[Path, typer.Argument(help="A bundle's folder.")]
+
+
+def export(
+    source: Annotated[Path, typer.Argument(help="A .gguf file, or a folder of safetensors (Hugging Face, Mistral).")],
+    out: Annotated[Path, typer.Argument(help="Where the bundle goes; nothing may be there yet.")],
+    precision: Annotated[Literal["int4", "int8", "fp16", "fp32"], typer.Option(help="Of the weights.")] = "int4",
+    block_size: Annotated[Literal["32", "64", "128"], typer.Option(help="Weights that share a scale.")] = "32",
+    kv: Annotated[
+        Literal["int8", "fp16", "fp32"] | None,
+        typer.Option(help="Of the KV cache; int8 for quantized models on cpu, fp16 on cuda, else fp32."),
+    ] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens a row may hold, at most those trained for.")] = None,
+    target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
+    name: Annotated[str | None, typer.Option(help="The bundle's name; the checkpoint's if not given.")] = None,
+    version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+    verify: Annotated[
+        bool | None,
+        typer.Option(help="Measure accuracy too, which loads the graph; if not given, when that takes little memory."),
+    ] = None,
+) -> None:
+    """Turn a checkpoint into a quantized ONNX bundle."""
+    from rich.console import Console
+
+    from bise_export.inspection import size
+    from bise_export.pipeline import ExportOptions
+    from bise_export.pipeline import export as run
+    from bise_export.progress import Bar
+
+    options = ExportOptions(
+        precision=precision,
+        block_size=int(block_size),
+        kv=kv,
+        context=context,
+        target=target,
+        name=name,
+        version=version,
+        overwrite=overwrite,
+        verify=verify,
+    )
+    console = Console(stderr=True)
+    with _one_line_errors("export"), Bar(console) as bar:
+        bundle = run(source, out, options, bar)
+    weights = bundle.quantization
+    console.print(
+        f"[bold]{bundle.name}[/] → {out}: {size(sum(file.size_bytes for file in bundle.files))}, "
+        f"{weights.bits_per_weight:.2f} bits per weight"
+    )
+
+
+def inspect(
+    bundle: Folder,
+    json: Annotated[bool, typer.Option("--json", help="Print the manifest itself.")] = False,
+) -> None:
+    """Show what a bundle is."""
+    from google.protobuf import json_format
+    from rich.console import Console
+
+    from bise_export.inspection import render
+    from bise_proto.bundle import read_manifest
+
+    with _one_line_errors("inspect"):
+        found = read_manifest(bundle)
+    if json:
+        typer.echo(json_format.MessageToJson(found, preserving_proto_field_name=True))
+    else:
+        Console().print(render(found, bundle))
+
+
+def verify(
+    bundle: Folder,
+    against: Annotated[Path | None, typer.Option(help="The checkpoint it was made from, to measure accuracy.")] = None,
+) -> None:
+    """Prove a bundle's hashes, that its graph computes what its bytes say, and what quantization cost."""
+    from rich.console import Console
+
+    from bise_export.inspection import render_report
+    from bise_export.sources.open import open_checkpoint
+    from bise_export.verify import verify as run
+    from bise_proto.bundle import read_manifest
+
+    console = Console(stderr=True)
+    with _one_line_errors("verify"), console.status("reading the bundle") as status:
+        stored = read_manifest(bundle)
+        checkpoint = None if against is None else open_checkpoint(against)
+        report = run(bundle, checkpoint, status.update)
+    Console().print(render_report(report, stored))
+    if report.problems:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _one_line_errors(command: str) -> Iterator[None]:
+    """What a person can act on is told in a line; anything else is our bug and keeps its traceback."""
+    try:
+        yield
+    except (ExportError, BundleError, OSError) as error:
+        typer.echo(f"bise {command}: {error}", err=True)
+        raise typer.Exit(1) from None

@@ -1,0 +1,67 @@
+"""Which family a config belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from bise_export.errors import UnsupportedError
+from bise_export.families.config import Config
+from bise_export.families.llama import Llama
+from bise_export.families.mistral import Mistral
+from bise_export.spec import ModelSpec
+
+
+class Family(Protocol):
+    """What a family module gives."""
+
+    @property
+    def name(self) -> str:
+        """The name in `ModelSpec.family`."""
+        ...
+
+    def build_spec(self, config: Config) -> ModelSpec:
+        """The spec of `config`.
+
+        Raises:
+            SourceError: the config is broken.
+            UnsupportedError: the config asks for something bise does not do.
+        """
+        ...
+
+
+# By transformers' `model_type`, and by the class name in `architectures` for configs without one.
+FAMILIES: Mapping[str, Family] = {
+    "llama": Llama(),
+    "LlamaForCausalLM": Llama(),
+    "mistral": Mistral(),
+    "MistralForCausalLM": Mistral(),
+}
+
+
+def family_of(config: Config) -> Family:
+    """The family of `config`, by its `model_type`, else by its `architectures`.
+
+    Raises:
+        UnsupportedError: bise knows no such family; the message lists those it knows.
+    """
+    model_type, architectures = config.values.get("model_type"), config.values.get("architectures")
+    written = [model_type] if model_type is not None else architectures if isinstance(architectures, list) else []
+    named = [name for name in written if isinstance(name, str)]
+    for name in named:
+        if name in FAMILIES:
+            return FAMILIES[name]
+    known = ", ".join(sorted({family.name for family in FAMILIES.values()}))
+    got = ", ".join(repr(name[:80]) for name in named[:4]) or "no model_type or architectures"
+    raise UnsupportedError(f"expected a model of the families {known}, got {got}. Export a checkpoint of one of these.")
+
+
+def build_spec(config: Config) -> ModelSpec:
+    """The spec of `config`, by the rules of its family.
+
+    Raises:
+        SourceError: the config is broken; the message names its file.
+        UnsupportedError: no family knows it, or it asks for something bise does not do.
+    """
+    with config.blamed():
+        return family_of(config).build_spec(config)

@@ -1,0 +1,71 @@
+"""Grouped-query attention over the KV cache, as one fused operator a layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from bise_export.graph import io
+from bise_export.graph.builder import MICROSOFT, Attribute, Builder
+from bise_export.quant.kv import Cache, Int8Cache
+from bise_export.quant.recipes import Recipe
+from bise_export.spec import ModelSpec
+
+COS_TABLE, SIN_TABLE = "rope.cos", "rope.sin"
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceInputs:
+    """The two graph inputs that say how long each row is."""
+
+    seqlens_k: ir.Value
+    total_sequence_length: ir.Value
+
+
+def scale_name(layer: int, part: str) -> str:
+    """The initializer of a layer's "key" or "value" scales."""
+    return f"model.layers.{layer}.self_attn.{part}_cache.scales"
+
+
+def attention(
+    builder: Builder,
+    spec: ModelSpec,
+    recipe: Recipe,
+    cache: Cache,
+    context: int,
+    layer: int,
+    qkv: ir.Value,
+    lengths: SequenceInputs,
+    past: tuple[ir.Value, ir.Value],
+) -> tuple[ir.Value, ir.Value, ir.Value]:
+    """Attends, rotating queries and keys and appending to the cache.
+
+    Args:
+        context: positions the rotary tables cover.
+        qkv: [batch, sequence, q_size + 2 * kv_size].
+        past: key and value, each [batch, kv_heads, capacity, head_dim].
+
+    Returns:
+        The attention's output [batch, sequence, q_size], and the present key and value, shaped as past.
+    """
+    table_shape = (context, spec.head_dim // 2)
+    tables = [builder.weight(name, recipe.activations, table_shape) for name in (COS_TABLE, SIN_TABLE)]
+    inputs = [qkv, None, None, *past, lengths.seqlens_k, lengths.total_sequence_length, *tables]
+    attributes: dict[str, Attribute] = {
+        "num_heads": spec.num_heads,
+        "kv_num_heads": spec.num_kv_heads,
+        "do_rotary": 1,
+        "rotary_interleaved": 0,
+    }
+    if spec.sliding_window is not None:
+        attributes["local_window_size"] = spec.sliding_window
+    if isinstance(cache, Int8Cache):
+        shape = (1, spec.num_kv_heads, 1, spec.head_dim)
+        scales = [builder.weight(scale_name(layer, part), np.dtype(np.float32), shape) for part in ("key", "value")]
+        inputs += [None, None, None, *scales]  # position_ids, attention_bias and head_sink are not used
+        attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
+    outputs = [f"model.layers.{layer}.self_attn/output", io.present(layer, "key"), io.present(layer, "value")]
+    output, key, value = builder.op("GroupQueryAttention", inputs, outputs, MICROSOFT, **attributes)
+    return output, key, value

@@ -1,0 +1,115 @@
+"""Embedding, linear maps, norms and the feed-forward block, in the operators onnxruntime has kernels for."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bise_export.contents import Matrix, Vector
+from bise_export.graph.builder import MICROSOFT, Builder
+from bise_export.quant.formats import Blocks, Floats
+from bise_export.quant.recipes import Recipe
+
+# The CPU kernel quantizes activations to int8 by block and multiplies in integers; other levels are 3x slower there.
+_ACCURACY_INT8 = 4
+
+
+def linear(builder: Builder, recipe: Recipe, x: ir.Value, matrix: Matrix, tied_to: str | None = None) -> ir.Value:
+    """`x @ matrix.T`: [batch, sequence, columns] → [batch, sequence, rows].
+
+    Args:
+        tied_to: the name of a matrix whose stored bytes this one shares.
+    """
+    output = f"{matrix.name}/output"
+    weights = _weights(builder, matrix, tied_to)
+    match matrix.format:
+        case Floats():
+            weight = _cast(builder, recipe, weights[0])
+            return builder.op("FusedMatMul", [x, weight], [output], MICROSOFT, transB=1)[0]
+        case Blocks(bits=bits, block_size=block_size):
+            return builder.op(
+                "MatMulNBits",
+                [x, *weights],
+                [output],
+                MICROSOFT,
+                K=matrix.columns,
+                N=matrix.rows,
+                bits=bits,
+                block_size=block_size,
+                accuracy_level=_ACCURACY_INT8,
+            )[0]
+        case unknown:
+            raise AssertionError(unknown)
+
+
+def embedding(builder: Builder, recipe: Recipe, input_ids: ir.Value, matrix: Matrix) -> ir.Value:
+    """Rows of the embedding: [batch, sequence] → [batch, sequence, hidden]."""
+    output = f"{matrix.name}/output"
+    match matrix.format:
+        case Floats():
+            (weight,) = _weights(builder, matrix)
+            return builder.op("Gather", [_cast(builder, recipe, weight), input_ids], [output])[0]
+        case Blocks(bits=bits, block_size=block_size):
+            quantized, scales, zero_points = matrix.format.tensors(matrix.rows, matrix.columns)
+            data = builder.weight(
+                matrix.name + quantized.suffix, quantized.dtype, (matrix.rows, matrix.columns * bits // 8)
+            )
+            rest = [builder.weight(matrix.name + part.suffix, part.dtype, part.shape) for part in (scales, zero_points)]
+            return builder.op(
+                "GatherBlockQuantized",
+                [data, input_ids, *rest],
+                [output],
+                MICROSOFT,
+                bits=bits,
+                block_size=block_size,
+                gather_axis=0,
+                quantize_axis=1,
+            )[0]
+        case unknown:
+            raise AssertionError(unknown)
+
+
+def norm(builder: Builder, recipe: Recipe, x: ir.Value, vector: Vector, epsilon: float) -> ir.Value:
+    """RMS norm over the last axis; the shape stays."""
+    gain = builder.weight(vector.name, recipe.activations, (vector.size,))
+    return builder.op("SimplifiedLayerNormalization", [x, gain], [f"{vector.name}/output"], axis=-1, epsilon=epsilon)[0]
+
+
+def add_norm(
+    builder: Builder, recipe: Recipe, x: ir.Value, residual: ir.Value, vector: Vector, epsilon: float
+) -> tuple[ir.Value, ir.Value]:
+    """`x + residual`, and its RMS norm: (normed, sum), both of x's shape."""
+    gain = builder.weight(vector.name, recipe.activations, (vector.size,))
+    normed, _, _, total = builder.op(
+        "SkipSimplifiedLayerNormalization",
+        [x, residual, gain],
+        [f"{vector.name}/output", "", "", f"{vector.name}/residual"],
+        MICROSOFT,
+        epsilon=epsilon,
+    )
+    return normed, total
+
+
+def feed_forward(builder: Builder, recipe: Recipe, x: ir.Value, gate_up: Matrix, down: Matrix) -> ir.Value:
+    """SwiGLU, `down(silu(gate(x)) * up(x))`: [batch, sequence, hidden] → the same."""
+    both = linear(builder, recipe, x, gate_up)  # [batch, sequence, 2 * ffn]
+    prefix = gate_up.name.removesuffix("gate_up_proj")
+    gate, up = builder.op("Split", [both], [f"{prefix}gate", f"{prefix}up"], axis=-1, num_outputs=2)
+    (activated,) = builder.op("QuickGelu", [gate], [f"{prefix}silu"], MICROSOFT, alpha=1.0)
+    (product,) = builder.op("Mul", [activated, up], [f"{prefix}product"])  # [batch, sequence, ffn]
+    return linear(builder, recipe, product, down)
+
+
+def _weights(builder: Builder, matrix: Matrix, tied_to: str | None = None) -> list[ir.Value]:
+    stored = matrix.format.tensors(matrix.rows, matrix.columns)
+    if tied_to is None:
+        return [builder.weight(matrix.name + part.suffix, part.dtype, part.shape) for part in stored]
+    return [builder.alias(matrix.name + part.suffix, tied_to + part.suffix, part.shape) for part in stored]
+
+
+def _cast(builder: Builder, recipe: Recipe, stored: ir.Value) -> ir.Value:
+    """`stored` in the graph's element type; onnxruntime folds the cast of a constant away at load."""
+    tensor = stored.const_value
+    if tensor is None or tensor.dtype == ir.DataType.from_numpy(recipe.activations):
+        return stored
+    target = ir.DataType.from_numpy(recipe.activations)
+    return builder.op("Cast", [stored], [f"{stored.name}/cast"], to=int(target))[0]

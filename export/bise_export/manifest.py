@@ -1,0 +1,113 @@
+"""The manifest of a bundle, from what the export decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+
+from google.protobuf import json_format
+
+from bise_export.contents import Matrix, Vector
+from bise_export.quant.kv import Cache
+from bise_export.quant.recipes import Recipe
+from bise_export.sources.checkpoint import Checkpoint, TokenizerInfo
+from bise_export.spec import ModelSpec
+from bise_proto.bundle import FORMAT_VERSION, MANIFEST, describe, sha256
+from bise_proto.v1 import bundle_pb2
+
+MODEL_FILE = "model.onnx"
+WEIGHT_FILE = "model.onnx.data"
+_TOOLS = ("bise", "onnx-ir", "gguf", "numpy")
+
+
+def manifest(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    cache: Cache,
+    context: int,
+    matrices: Iterable[Matrix],
+    vectors: Iterable[Vector],
+    tokenizer: TokenizerInfo,
+    name: str,
+    bundle_version: str,
+) -> bundle_pb2.Bundle:
+    """Everything but accuracy, source hashes and files, which come last."""
+    spec = checkpoint.spec
+    return bundle_pb2.Bundle(
+        format_version=FORMAT_VERSION,
+        name=name,
+        version=bundle_version,
+        architecture=_architecture(spec),
+        graph=bundle_pb2.Graph(
+            target=recipe.target,
+            context=context,
+            logits_dtype=recipe.activations.name,
+            model_file=MODEL_FILE,
+            weight_files=[WEIGHT_FILE],
+        ),
+        kv_cache=bundle_pb2.KvCache(
+            dtype=cache.dtype.name, bytes_per_token=2 * spec.num_layers * spec.kv_size * cache.dtype.itemsize
+        ),
+        quantization=_quantization(recipe, matrices, vectors),
+        tokenizer=tokenizer.tokenizer,
+        chat_format=tokenizer.chat_format,
+        provenance=bundle_pb2.Provenance(source_kind=checkpoint.kind, tools={tool: version(tool) for tool in _TOOLS}),
+    )
+
+
+def write_manifest(folder: Path, bundle: bundle_pb2.Bundle, sources: Iterable[Path]) -> None:
+    """Completes the manifest with what was read and what was written, and writes it."""
+    for source in sources:
+        bundle.provenance.source_files.append(
+            bundle_pb2.File(path=source.name, size_bytes=source.stat().st_size, sha256=sha256(source))
+        )
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            bundle.files.append(describe(folder, path.relative_to(folder).as_posix()))
+    text = json_format.MessageToJson(bundle, preserving_proto_field_name=True, indent=2)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _architecture(spec: ModelSpec) -> bundle_pb2.Architecture:
+    return bundle_pb2.Architecture(
+        family=spec.family,
+        num_layers=spec.num_layers,
+        hidden_size=spec.hidden_size,
+        intermediate_size=spec.intermediate_size,
+        num_heads=spec.num_heads,
+        num_kv_heads=spec.num_kv_heads,
+        head_dim=spec.head_dim,
+        vocab_size=spec.vocab_size,
+        tied_embeddings=spec.tied_embeddings,
+        rope_theta=spec.rope_theta,
+        rms_norm_eps=spec.rms_norm_eps,
+        trained_context=spec.trained_context,
+        sliding_window=spec.sliding_window or 0,
+        parameters=sum(prod(shape) for shape in spec.weight_shapes().values()),
+    )
+
+
+def _quantization(recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[Vector]) -> bundle_pb2.Quantization:
+    classes: dict[str, bundle_pb2.TensorClass] = {}
+
+    def count(kind: str, form: str, parameters: int, size_bytes: int) -> None:
+        found = classes.setdefault(kind, bundle_pb2.TensorClass(name=kind, format=form))
+        found.parameters += parameters
+        found.bytes += size_bytes
+
+    for matrix in matrices:
+        stored = matrix.format.tensors(matrix.rows, matrix.columns)
+        size_bytes = matrix.rows * sum(tensor.row_bytes for tensor in stored)
+        count(matrix.kind, matrix.format.name, matrix.rows * matrix.columns, size_bytes)
+    for vector in vectors:
+        count("norm", f"fp{8 * recipe.activations.itemsize}", vector.size, vector.size * recipe.activations.itemsize)
+    total_bytes = sum(each.bytes for each in classes.values())
+    total_parameters = sum(each.parameters for each in classes.values())
+    return bundle_pb2.Quantization(
+        precision=recipe.precision,
+        block_size=recipe.block_size if recipe.precision.startswith("int") else 0,
+        bits_per_weight=8 * total_bytes / total_parameters,
+        classes=list(classes.values()),
+    )

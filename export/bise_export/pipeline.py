@@ -1,0 +1,179 @@
+"""The export, on one screen: open → plan → calibrate → graph → quantize and write → verify → publish."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass
+from importlib.metadata import version
+from math import prod
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import onnx_ir as ir
+
+from bise_export import contents
+from bise_export.calibration import calibrate
+from bise_export.errors import ExportError, UnsupportedError
+from bise_export.graph import decoder, rope
+from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
+from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, manifest, write_manifest
+from bise_export.prompts import CALIBRATION, token_prompts
+from bise_export.publish import published
+from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision
+from bise_export.quant.recipes import Precision, Target, recipe
+from bise_export.quant.store import store_matrices, store_vectors
+from bise_export.sources.checkpoint import Checkpoint
+from bise_export.sources.open import open_checkpoint
+from bise_export.spec import ModelSpec
+from bise_export.verify import accuracy_message, measure
+from bise_export.writer import Layout, WeightFile
+from bise_proto.v1 import bundle_pb2
+
+# Memory the export may take: the largest tensor a few times over, and what Python and its libraries need.
+_BASE_BYTES = 300 << 20
+_LARGEST_TENSORS = 3
+# Loading a graph takes its weights twice: as the kernels repack them, and as pages of the file.
+_LOADED_COPIES = 2
+_LOADED_BASE_BYTES = 200 << 20
+_DEFAULT_CONTEXT = 32768
+
+
+@dataclass(frozen=True, slots=True)
+class ExportOptions:
+    """What a person can choose.
+
+    Attributes:
+        block_size: elements that share a scale; for int4 and int8.
+        kv: the cache's element type; None is int8 for quantized models on cpu, else that of the activations.
+        context: tokens one row may hold; None is the trained context, at most 32,768.
+        name: of the bundle; None is the checkpoint's.
+        overwrite: replace a bundle that is there.
+        verify: measure accuracy; None is when it fits the memory an export may take.
+        threads: that read and quantize.
+    """
+
+    precision: Precision = "int4"
+    block_size: int = 32
+    kv: KvPrecision | None = None
+    context: int | None = None
+    target: Target = "cpu"
+    name: str | None = None
+    version: str = "1"
+    overwrite: bool = False
+    verify: bool | None = None
+    threads: int = os.cpu_count() or 1
+
+
+class Progress(Protocol):
+    """Who is told how the export goes."""
+
+    def step(self, name: str) -> None:
+        """A new step begins."""
+        ...
+
+    def weights(self, parameters: int) -> None:
+        """The writing of so many parameters begins."""
+        ...
+
+    def advance(self, parameters: int) -> None:
+        """So many more are written; called from one thread."""
+        ...
+
+
+def export(source: Path, target: Path, options: ExportOptions, progress: Progress) -> bundle_pb2.Bundle:
+    """Turns the checkpoint at `source` into a bundle at `target`.
+
+    Returns:
+        The manifest of the published bundle.
+
+    Raises:
+        ExportError: the source is broken or unsupported, the options don't go together, or there is no room; nothing
+            is left at `target`.
+    """
+    progress.step("reading the checkpoint")
+    checkpoint = open_checkpoint(source)
+    spec = checkpoint.spec
+    context = _context(spec, options.context)
+    plan = recipe(options.precision, options.block_size, options.target)
+    matrices, vectors = contents.matrices(spec, plan), contents.vectors(spec)
+    with published(target, replace=options.overwrite) as folder:
+        tokenizer = checkpoint.write_tokenizer(folder)
+        cache = _cache(checkpoint, folder, tokenizer.tokenizer, options, progress)
+        layout = Layout()
+        model = decoder.build(spec, plan, cache, context, layout, WEIGHT_FILE, version("bise"))
+        _check_disk(folder, layout.size_bytes)
+        progress.step(f"writing {plan.layers.name} weights")
+        progress.weights(sum(matrix.rows * matrix.columns for matrix in matrices))
+        with WeightFile(folder / WEIGHT_FILE, layout) as file:
+            store_matrices(matrices, checkpoint.weights, file, options.threads, progress.advance)
+            store_vectors(vectors, checkpoint.weights, plan.activations, file)
+            _store_tables(file, spec, context, plan.activations, cache)
+        ir.save(model, folder / MODEL_FILE)
+        name = options.name or checkpoint.name
+        bundle = manifest(checkpoint, plan, cache, context, matrices, vectors, tokenizer, name, options.version)
+        if _verifies(options, spec, layout.size_bytes):
+            progress.step("measuring accuracy against the checkpoint")
+            report = measure(folder, bundle, checkpoint)
+            if report.problems:
+                raise ExportError(" ".join(report.problems))
+            assert report.accuracy is not None
+            bundle.accuracy.CopyFrom(accuracy_message(report.accuracy))
+        progress.step("hashing and publishing")
+        write_manifest(folder, bundle, checkpoint.files)
+    return bundle
+
+
+def _context(spec: ModelSpec, asked: int | None) -> int:
+    if asked is None:
+        return min(spec.trained_context, _DEFAULT_CONTEXT)
+    if not 1 <= asked <= spec.trained_context:
+        raise ExportError(
+            f"--context: expected 1 to {spec.trained_context}, which the model was trained for, got {asked}."
+        )
+    return asked
+
+
+def _cache(
+    checkpoint: Checkpoint,
+    folder: Path,
+    tokenizer: bundle_pb2.Tokenizer,
+    options: ExportOptions,
+    progress: Progress,
+) -> Cache:
+    quantized = options.precision.startswith("int")
+    kv = options.kv or ("fp16" if options.target == "cuda" else "int8" if quantized else "fp32")
+    if kv == "fp32" and options.target == "cuda":
+        raise UnsupportedError("--kv fp32 --target cuda: expected fp16 or int8, the kernel has no fp32. Choose one.")
+    if kv != "int8":
+        return FloatCache(np.dtype(np.float16 if kv == "fp16" else np.float32))
+    progress.step("calibrating the int8 cache")
+    prompts = token_prompts(folder, tokenizer, CALIBRATION)
+    return Int8Cache(calibrate(checkpoint.spec, checkpoint.weights, prompts))
+
+
+def _store_tables(file: WeightFile, spec: ModelSpec, context: int, dtype: np.dtype[np.floating], cache: Cache) -> None:
+    for name, table in zip((COS_TABLE, SIN_TABLE), rope.tables(spec, context), strict=True):
+        file.write(name, table.astype(dtype))
+    if isinstance(cache, Int8Cache):
+        for layer, scales in enumerate(cache.scales):
+            file.write(scale_name(layer, "key"), scales.key)
+            file.write(scale_name(layer, "value"), scales.value)
+
+
+def _check_disk(folder: Path, needed_bytes: int) -> None:
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise ExportError(
+            f"{folder.parent}: the bundle needs {needed_bytes / 1e9:.2f} GB, {free_bytes / 1e9:.2f} GB are free. "
+            "Free some, export elsewhere, or choose a lower precision."
+        )
+
+
+def _verifies(options: ExportOptions, spec: ModelSpec, weight_bytes: int) -> bool:
+    if options.target != "cpu" or options.verify is not None:
+        return options.verify or False
+    largest = max(prod(shape) for shape in spec.weight_shapes().values())
+    allowed_bytes = _LARGEST_TENSORS * 4 * largest + _BASE_BYTES
+    return _LOADED_COPIES * weight_bytes + _LOADED_BASE_BYTES <= allowed_bytes

@@ -1,0 +1,1 @@
+"""Which tensor is stored how, and the arithmetic of storing it."""

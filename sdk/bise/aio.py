@@ -1,0 +1,207 @@
+"""AsyncClient: every call of the daemon, for asyncio. The one implementation; `Client` runs it on a thread."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Any, Unpack
+
+from grpc_health.v1 import health_pb2
+
+from bise import options as _options
+from bise import wire
+from bise.address import default_url, parse
+from bise.connection import Connection, ServerStream
+from bise.errors import DaemonUnavailable, DeadlineExceeded, InvalidRequest
+from bise.options import Options
+from bise.rpc_error import unavailable
+from bise.stream import AsyncStream
+from bise.types import Conversation, Health, Result, Status, TokenCount
+from bise_proto.v1 import device_pb2
+from bise_proto.v1 import inference_pb2 as pb
+
+DEFAULT_TIMEOUT_S = 60.0
+# The daemon ends an answer at its budget, within one step; the connection's own deadline comes this much later,
+# so that the best answer so far still arrives. The largest model measured takes 0.5 s a step.
+_GRACE_S = 1.0
+_WATCH_INTERVAL_S = (0.1, 60.0)
+_RECONNECT_PAUSE_S = 0.05
+
+
+class AsyncClient:
+    """Calls the bise daemon from asyncio.
+
+    async with AsyncClient() as client:
+        result = await client.chat("What is the capital of France?", max_tokens=64)
+
+    Args:
+        address: `unix:///path/to.sock` or `tcp://host:port`. By default `$BISE_ADDRESS`, else the user's own socket
+            `$XDG_RUNTIME_DIR/bise.sock`, else the system's `/run/bise/bise.sock`.
+        timeout: seconds each call may take unless it says otherwise.
+
+    Every call ends by its timeout. Options are keywords, see `bise.Options`; errors are those of `bise.errors`.
+    Nothing is sent before the first call; a client belongs to the event loop that made that call.
+
+    Raises:
+        InvalidRequest: the address or the timeout is none.
+    """
+
+    def __init__(self, address: str | None = None, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        self._address = parse(address or default_url())
+        self._timeout_s = _options.timeout_s(timeout, DEFAULT_TIMEOUT_S)
+        self._connection = Connection(self._address)
+
+    @property
+    def address(self) -> str:
+        """The daemon's address as a URL."""
+        return self._address.url
+
+    async def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Result:
+        """Continues a raw prompt, or token ids, and returns the whole answer.
+
+        Raises:
+            BiseError: see `bise.errors`.
+        """
+        return await self.stream_generate(prompt, **options).finish()
+
+    async def chat(self, messages: Conversation, **options: Unpack[Options]) -> Result:
+        """Answers a conversation in the model's own chat format; a plain text is one user message.
+
+        Raises:
+            BiseError: see `bise.errors`.
+        """
+        return await self.stream_chat(messages, **options).finish()
+
+    def stream_generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> AsyncStream:
+        """As `generate`, but the answer comes as it is made."""
+        total_s = self._seconds(options.get("timeout"))
+        request = wire.encode_prompt(prompt, _options.encode(options, total_s))
+        return self._answer("Generate", request, total_s)
+
+    def stream_chat(self, messages: Conversation, **options: Unpack[Options]) -> AsyncStream:
+        """As `chat`, but the answer comes as it is made."""
+        total_s = self._seconds(options.get("timeout"))
+        request = pb.ChatRequest(messages=wire.encode_messages(messages), options=_options.encode(options, total_s))
+        return self._answer("Chat", request, total_s)
+
+    async def count_tokens(self, prompt: Conversation, *, timeout: float | None = None) -> TokenCount:
+        """How the daemon tokenizes a raw prompt (a text) or a conversation (messages); nothing is generated.
+
+        Raises:
+            BiseError: see `bise.errors`.
+        """
+        request = (
+            pb.CountTokensRequest(prompt=wire.encode_prompt(prompt, pb.Options()).prompt)
+            if isinstance(prompt, str)
+            else pb.CountTokensRequest(chat=pb.Messages(messages=wire.encode_messages(prompt)))
+        )
+        seconds = self._seconds(timeout)
+        stubs = self._connection
+        return wire.decode_count(await stubs.unary(lambda: stubs.inference.CountTokens(request, timeout=seconds)))
+
+    async def status(self, *, timeout: float | None = None) -> Status:
+        """The daemon's view of itself and of the device.
+
+        Raises:
+            BiseError: see `bise.errors`.
+        """
+        seconds = self._seconds(timeout)
+        stubs = self._connection
+        request = device_pb2.GetStatusRequest()
+        return wire.decode_status(await stubs.unary(lambda: stubs.device.GetStatus(request, timeout=seconds)))
+
+    async def watch_status(self, *, interval: float = 1.0, timeout: float | None = None) -> AsyncIterator[Status]:
+        """The status now, then again every `interval` seconds, until the caller leaves the loop.
+
+        Raises:
+            BiseError: see `bise.errors`; DeadlineExceeded when the daemon is silent for interval + timeout seconds.
+        """
+        watch, silence_s = self.watch(interval, timeout)
+        try:
+            while (status := await watch.read(silence_s)) is not None:
+                yield wire.decode_status(status)
+        finally:
+            watch.cancel()
+
+    def watch(self, interval: float, timeout: float | None) -> tuple[ServerStream[device_pb2.Status], float]:
+        """The raw stream behind `watch_status`, and the seconds it may be silent."""
+        shortest, longest = _WATCH_INTERVAL_S
+        if not shortest <= interval <= longest:
+            raise InvalidRequest(
+                f"interval: expected {shortest:g} to {longest:g} seconds, got {interval!r}",
+                reason="INVALID_OPTION",
+                numbers={"field": "interval"},
+            )
+        stubs = self._connection
+        request = device_pb2.WatchStatusRequest(interval_ms=round(interval * 1000))
+        return ServerStream(stubs, lambda: stubs.device.WatchStatus(request)), interval + self._seconds(timeout)
+
+    async def health(self, *, timeout: float | None = None) -> Health:
+        """Whether the daemon can answer now, by the standard gRPC health check.
+
+        Raises:
+            BiseError: see `bise.errors`.
+        """
+        seconds = self._seconds(timeout)
+        stubs = self._connection
+        request = health_pb2.HealthCheckRequest()
+        return wire.decode_health(await stubs.unary(lambda: stubs.health.Check(request, timeout=seconds)))
+
+    async def wait_until_serving(self, *, timeout: float | None = None) -> Health:
+        """Waits until the daemon is there and serving, at most `timeout` seconds, and returns its last health.
+
+        Raises:
+            DaemonUnavailable: no daemon came in this time.
+        """
+        clock = asyncio.get_running_loop().time
+        seconds = self._seconds(timeout)
+        ends = clock() + seconds
+        last: Health | None = None
+        while last is not Health.SERVING and (left_s := ends - clock()) > 0:
+            try:
+                async for last in self._watch_health(left_s):
+                    if last is Health.SERVING:
+                        break
+            except DeadlineExceeded:
+                break
+            except DaemonUnavailable:
+                last = None
+                await asyncio.sleep(_RECONNECT_PAUSE_S)
+        if last is None:
+            raise unavailable(self._address, f"nothing in {seconds:g} s")
+        return last
+
+    async def close(self) -> None:
+        """Cancels what runs and closes the connection; harmless when repeated."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _watch_health(self, left_s: float) -> AsyncIterator[Health]:
+        """The health now and at each change; waits for a daemon that is not there yet."""
+        stubs = self._connection
+        request = health_pb2.HealthCheckRequest()
+        watch: ServerStream[Any] = ServerStream(
+            stubs, lambda: stubs.health.Watch(request, timeout=left_s, wait_for_ready=True)
+        )
+        try:
+            while (response := await watch.read()) is not None:
+                yield wire.decode_health(response)
+        finally:
+            watch.cancel()
+
+    def _seconds(self, timeout: float | None) -> float:
+        return _options.timeout_s(timeout, self._timeout_s)
+
+    def _answer(self, method: str, request: object, total_s: float) -> AsyncStream:
+        stubs = self._connection
+        return AsyncStream(
+            ServerStream(stubs, lambda: getattr(stubs.inference, method)(request, timeout=total_s + _GRACE_S))
+        )

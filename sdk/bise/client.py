@@ -1,0 +1,90 @@
+"""Client: the calls of AsyncClient for code without an event loop."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Unpack
+
+from bise import wire
+from bise.aio import DEFAULT_TIMEOUT_S, AsyncClient
+from bise.loop import LoopThread
+from bise.options import Options
+from bise.stream import Stream
+from bise.types import Conversation, Health, Result, Status, TokenCount
+
+
+class Client:
+    """Calls the bise daemon; any number of threads may share one client.
+
+    with Client() as client:
+        print(client.chat("What is the capital of France?", max_tokens=64).text)
+
+    Arguments, deadlines and errors are those of `AsyncClient`, which does the work on a thread of its own.
+    A client that nobody closes is closed when it is collected, or when the process exits. After a fork each
+    process makes its own.
+    """
+
+    def __init__(self, address: str | None = None, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+        self._inner = AsyncClient(address, timeout=timeout)
+        self._loop = LoopThread(farewell=self._inner.close)
+        self._finalizer = weakref.finalize(self, self._loop.close)
+
+    @property
+    def address(self) -> str:
+        """The daemon's address as a URL."""
+        return self._inner.address
+
+    def generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Result:
+        """As `AsyncClient.generate`."""
+        return self._loop.run(self._inner.generate(prompt, **options))
+
+    def chat(self, messages: Conversation, **options: Unpack[Options]) -> Result:
+        """As `AsyncClient.chat`."""
+        return self._loop.run(self._inner.chat(messages, **options))
+
+    def stream_generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Stream:
+        """As `generate`, but the answer comes as it is made."""
+        return Stream(self._inner.stream_generate(prompt, **options), self._loop)
+
+    def stream_chat(self, messages: Conversation, **options: Unpack[Options]) -> Stream:
+        """As `chat`, but the answer comes as it is made."""
+        return Stream(self._inner.stream_chat(messages, **options), self._loop)
+
+    def count_tokens(self, prompt: Conversation, *, timeout: float | None = None) -> TokenCount:
+        """As `AsyncClient.count_tokens`."""
+        return self._loop.run(self._inner.count_tokens(prompt, timeout=timeout))
+
+    def status(self, *, timeout: float | None = None) -> Status:
+        """As `AsyncClient.status`."""
+        return self._loop.run(self._inner.status(timeout=timeout))
+
+    def watch_status(self, *, interval: float = 1.0, timeout: float | None = None) -> Iterator[Status]:
+        """As `AsyncClient.watch_status`."""
+        watch, silence_s = self._inner.watch(interval, timeout)
+        try:
+            while (status := self._loop.run(watch.read(silence_s))) is not None:
+                yield wire.decode_status(status)
+        finally:
+            self._loop.post(watch.cancel)
+
+    def health(self, *, timeout: float | None = None) -> Health:
+        """As `AsyncClient.health`."""
+        return self._loop.run(self._inner.health(timeout=timeout))
+
+    def wait_until_serving(self, *, timeout: float | None = None) -> Health:
+        """As `AsyncClient.wait_until_serving`."""
+        return self._loop.run(self._inner.wait_until_serving(timeout=timeout))
+
+    def close(self) -> None:
+        """Cancels what runs and closes the connection; harmless when repeated."""
+        self._finalizer()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,54 @@
+"""Errors of a script, put on the wire as the daemon would."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+import grpc
+from google.protobuf import any_pb2, duration_pb2
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from bise.errors import (
+    BiseError,
+    Cancelled,
+    DaemonUnavailable,
+    DeadlineExceeded,
+    InvalidRequest,
+    Refused,
+    Unsupported,
+)
+from bise.rpc_error import ERROR_DOMAIN
+
+_CODES: dict[type[BiseError], grpc.StatusCode] = {
+    DaemonUnavailable: grpc.StatusCode.UNAVAILABLE,
+    Refused: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    DeadlineExceeded: grpc.StatusCode.DEADLINE_EXCEEDED,
+    InvalidRequest: grpc.StatusCode.INVALID_ARGUMENT,
+    Unsupported: grpc.StatusCode.FAILED_PRECONDITION,
+    Cancelled: grpc.StatusCode.CANCELLED,
+}
+
+
+def abort(context: grpc.ServicerContext, error: BiseError) -> NoReturn:
+    """Ends the call with the error, as the daemon would tell it."""
+    code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
+    status = status_pb2.Status(code=code.value[0], message=str(error))
+    info = error_details_pb2.ErrorInfo(
+        reason=error.reason,
+        domain=ERROR_DOMAIN,
+        metadata={name: str(number) for name, number in error.numbers.items()},
+    )
+    status.details.append(_packed(info))
+    if error.retry_after_s is not None:
+        delay = duration_pb2.Duration()
+        delay.FromNanoseconds(round(error.retry_after_s * 1e9))
+        status.details.append(_packed(error_details_pb2.RetryInfo(retry_delay=delay)))
+    context.abort_with_status(rpc_status.to_status(status))
+    raise AssertionError("abort_with_status raises")
+
+
+def _packed(detail: error_details_pb2.ErrorInfo | error_details_pb2.RetryInfo) -> any_pb2.Any:
+    packed = any_pb2.Any()
+    packed.Pack(detail)
+    return packed

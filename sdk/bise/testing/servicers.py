@@ -1,0 +1,229 @@
+"""The servicers of a FakeDaemon."""
+
+# ruff: noqa: N802, ARG002 - the names and signatures are gRPC's
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from itertools import islice
+
+import grpc
+from google.protobuf import json_format
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from bise.errors import BiseError, ContextOverflow, DaemonError, DeadlineExceeded
+from bise.testing.outcome import abort
+from bise.testing.script import Answer, Request, token_id, tokenize
+from bise.testing.watched import Watched
+from bise.types import FinishReason, Health, Message, State, Status
+from bise_proto.v1 import device_pb2, device_pb2_grpc, inference_pb2_grpc
+from bise_proto.v1 import inference_pb2 as pb
+
+_FINISH_REASONS = {
+    FinishReason.STOP: pb.STOP,
+    FinishReason.STOP_SEQUENCE: pb.STOP_SEQUENCE,
+    FinishReason.LENGTH: pb.LENGTH,
+    FinishReason.DEADLINE: pb.DEADLINE,
+    FinishReason.UNKNOWN: pb.FINISH_REASON_UNSPECIFIED,
+}
+_STATES = {
+    State.LOADING: device_pb2.Status.LOADING,
+    State.SERVING: device_pb2.Status.SERVING,
+    State.DRAINING: device_pb2.Status.DRAINING,
+    State.FAILED: device_pb2.Status.FAILED,
+    State.UNKNOWN: device_pb2.Status.STATE_UNSPECIFIED,
+}
+_HEALTH = {
+    Health.SERVING: health_pb2.HealthCheckResponse.SERVING,
+    Health.NOT_SERVING: health_pb2.HealthCheckResponse.NOT_SERVING,
+    Health.UNKNOWN: health_pb2.HealthCheckResponse.UNKNOWN,
+}
+_FIXED_LOGPROB = -0.5
+_DEFAULT_INTERVAL_MS = 1_000
+
+
+class FakeDevice(device_pb2_grpc.DeviceServicer):
+    """Tells the status it was given."""
+
+    def __init__(self, status: Status) -> None:
+        self.status = Watched(status)
+
+    def GetStatus(self, request: device_pb2.GetStatusRequest, context: grpc.ServicerContext) -> device_pb2.Status:
+        return _encode_status(self.status.get())
+
+    def WatchStatus(
+        self, request: device_pb2.WatchStatusRequest, context: grpc.ServicerContext
+    ) -> Iterator[device_pb2.Status]:
+        yield from map(
+            _encode_status, self.status.follow(context, (request.interval_ms or _DEFAULT_INTERVAL_MS) / 1000)
+        )
+
+
+class FakeHealth(health_pb2_grpc.HealthServicer):  # type: ignore[misc]
+    """Tells the health it was given."""
+
+    def __init__(self, health: Health) -> None:
+        self.health = Watched(health)
+
+    def Check(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> health_pb2.HealthCheckResponse:
+        return health_pb2.HealthCheckResponse(status=_HEALTH[self.health.get()])
+
+    def Watch(
+        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    ) -> Iterator[health_pb2.HealthCheckResponse]:
+        for health in self.health.follow(context):
+            yield health_pb2.HealthCheckResponse(status=_HEALTH[health])
+
+
+class FakeInference(inference_pb2_grpc.InferenceServicer):
+    """Answers from a script, and records what it was asked."""
+
+    def __init__(self, answers: Iterable[str | Answer | BiseError], device: FakeDevice) -> None:
+        self.requests: list[Request] = []
+        self._answers = iter(answers)
+        self._device = device
+        self._lock = threading.Lock()
+
+    def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
+        recorded = _record("Generate", request.options, prompt=request.prompt, ids=tuple(request.token_ids.ids))
+        prompt_tokens = len(request.token_ids.ids) or len(tokenize(request.prompt))
+        yield from self._answer(recorded, request.options, prompt_tokens, context)
+
+    def Chat(self, request: pb.ChatRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
+        messages = tuple(Message(message.role, message.content) for message in request.messages)
+        recorded = _record("Chat", request.options, messages=messages)
+        yield from self._answer(recorded, request.options, len(tokenize(_render(request.messages))), context)
+
+    def CountTokens(self, request: pb.CountTokensRequest, context: grpc.ServicerContext) -> pb.CountTokensResponse:
+        text = _render(request.chat.messages) if request.HasField("chat") else request.prompt
+        ids = [token_id(token) for token in tokenize(text)]
+        return pb.CountTokensResponse(
+            count=len(ids), token_ids=ids, context_limit=self._device.status.get().context_limit, rendered=text
+        )
+
+    def _answer(
+        self, request: Request, options: pb.Options, prompt_tokens: int, context: grpc.ServicerContext
+    ) -> Iterator[pb.GenerateResponse]:
+        with self._lock:
+            self.requests.append(request)
+            number = len(self.requests)
+            scripted = next(self._answers, None)
+        answer = scripted if isinstance(scripted, Answer) else Answer(scripted if isinstance(scripted, str) else ())
+
+        def leave() -> None:
+            # gRPC calls this however the call ends; only a call that is not through was given up.
+            if not request.finished.is_set():
+                request.cancelled.set()
+                request.finished.set()
+            answer.gate.wake()
+
+        context.add_callback(leave)
+        try:
+            if scripted is None:
+                raise DaemonError(
+                    f"the FakeDaemon's script has {number - 1} answers, and this is request {number}: add an answer",
+                    reason="ENGINE_FAILED",
+                )
+            if isinstance(scripted, BiseError):
+                raise scripted
+            yield from self._play(answer, request, options, number, prompt_tokens)
+        except BiseError as error:
+            request.finished.set()
+            abort(context, error)
+        if not request.cancelled.is_set():
+            request.finished.set()
+
+    def _play(
+        self, answer: Answer, request: Request, options: pb.Options, number: int, prompt_tokens: int
+    ) -> Iterator[pb.GenerateResponse]:
+        started = time.monotonic()
+        until = started + options.budget.total_ms / 1000 if options.budget.HasField("total_ms") else None
+        context_limit = self._device.status.get().context_limit
+        room = context_limit - prompt_tokens
+        if room < 1:
+            raise ContextOverflow(
+                f"prompt: expected fewer than {context_limit} tokens, got {prompt_tokens}. Shorten it.",
+                reason="CONTEXT_OVERFLOW",
+                numbers={"prompt_tokens": prompt_tokens, "context_limit": context_limit},
+            )
+        granted = min(options.max_tokens, room) if options.HasField("max_tokens") else room
+        yield pb.GenerateResponse(
+            accepted=pb.Accepted(
+                request_id=f"fake-{number}",
+                prompt_tokens=prompt_tokens,
+                granted_max_tokens=granted,
+                context_limit=context_limit,
+                seed=options.sampling.seed,
+            )
+        )
+        reason, made, first_token_ms = answer.finish_reason, 0, 0.0
+        for token in islice(answer.tokens, granted):
+            if not answer.gate.take(request.cancelled, until):
+                if request.cancelled.is_set():
+                    return
+                if options.on_expiry == pb.FAIL:
+                    raise DeadlineExceeded(
+                        f"expected an answer within {options.budget.total_ms} ms, got {made} tokens",
+                        reason="DEADLINE",
+                        numbers={"total_ms": options.budget.total_ms, "completion_tokens": made},
+                    )
+                reason = FinishReason.DEADLINE
+                break
+            made += 1
+            first_token_ms = first_token_ms or (time.monotonic() - started) * 1000
+            yield pb.GenerateResponse(delta=_delta(token, options))
+        else:
+            if answer.error is not None:
+                raise answer.error
+            if made < len(answer.tokens):
+                reason = FinishReason.LENGTH
+        total_ms = (time.monotonic() - started) * 1000
+        yield pb.GenerateResponse(
+            done=pb.Done(
+                finish_reason=_FINISH_REASONS[reason],
+                usage=pb.Usage(prompt_tokens=prompt_tokens, completion_tokens=made),
+                timings=pb.Timings(
+                    first_token_ms=first_token_ms,
+                    total_ms=total_ms,
+                    tokens_per_second=made / total_ms * 1000 if total_ms else 0.0,
+                ),
+            )
+        )
+
+
+def _delta(token: str, options: pb.Options) -> pb.Delta:
+    chosen = pb.TokenLogprob(token_id=token_id(token), token=token.encode(), logprob=_FIXED_LOGPROB)
+    top = [pb.TokenLogprob(token_id=rank, logprob=_FIXED_LOGPROB - rank) for rank in range(options.top_logprobs)]
+    chosen.top.extend(top)
+    return pb.Delta(text=token, token_ids=[chosen.token_id], logprobs=[chosen] if options.logprobs else [])
+
+
+def _record(
+    method: str, options: pb.Options, *, messages: tuple[Message, ...] = (), prompt: str = "", ids: tuple[int, ...] = ()
+) -> Request:
+    sent = json_format.MessageToDict(options, preserving_proto_field_name=True)
+    sampling = {field.name: value for field, value in options.sampling.ListFields()}
+    if "logit_bias" in sampling:
+        sampling["logit_bias"] = dict(sampling["logit_bias"])
+    sent = {name: value for name, value in sent.items() if name not in ("budget", "sampling", "on_expiry")}
+    return Request(
+        method,
+        messages,
+        prompt,
+        ids,
+        sent | sampling | ({"on_expiry": "fail"} if options.on_expiry == pb.FAIL else {}),
+        options.budget.total_ms,
+    )
+
+
+def _render(messages: Iterable[pb.Message]) -> str:
+    return "".join(f"{message.role}: {message.content}\n" for message in messages)
+
+
+def _encode_status(status: Status) -> device_pb2.Status:
+    return device_pb2.Status(**(asdict(status) | {"state": _STATES[status.state]}))

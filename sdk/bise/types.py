@@ -1,0 +1,170 @@
+"""What calls take and give: frozen values, free of protobuf."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One turn of a conversation; `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+# A plain text is one user message.
+Conversation = str | Sequence[Message | Mapping[str, str]]
+
+
+class FinishReason(StrEnum):
+    """Why an answer ended."""
+
+    STOP = "stop"  # the model ended it
+    STOP_SEQUENCE = "stop_sequence"  # one of the request's stop strings
+    LENGTH = "length"  # max_tokens, or the context limit
+    DEADLINE = "deadline"  # the budget ran out: the text is the best so far
+    UNKNOWN = "unknown"  # a reason of a newer daemon
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens read and tokens made."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+    @property
+    def total_tokens(self) -> int:
+        """Both together."""
+        return self.prompt_tokens + self.completion_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Milliseconds from arrival in the daemon."""
+
+    queue_ms: float
+    prefill_ms: float
+    first_token_ms: float
+    total_ms: float
+    tokens_per_second: float
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What the daemon promised before the first token.
+
+    Attributes:
+        context_limit: tokens one request may hold now, prompt and answer together.
+        seed: the seed in use; the same seed, bundle and request give the same tokens.
+    """
+
+    request_id: str
+    prompt_tokens: int
+    granted_max_tokens: int
+    context_limit: int
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token with its natural log probability.
+
+    Attributes:
+        token: the token's own bytes; a character can span tokens.
+        top: the most likely alternatives, when asked for.
+    """
+
+    token_id: int
+    token: bytes
+    logprob: float
+    top: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What an answer grew by; `text` holds whole characters only, and may be empty."""
+
+    text: str
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A whole answer. `logprobs` is empty unless asked for, else one for each of `token_ids`."""
+
+    text: str
+    finish_reason: FinishReason
+    usage: Usage
+    timings: Timings
+    accepted: Accepted
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    """How the daemon tokenizes an input. `rendered` is the text the chat format made of the messages."""
+
+    count: int
+    token_ids: tuple[int, ...]
+    context_limit: int
+    rendered: str
+
+
+class Health(StrEnum):
+    """The daemon's answer to a health check."""
+
+    SERVING = "serving"
+    NOT_SERVING = "not_serving"
+    UNKNOWN = "unknown"
+
+
+class State(StrEnum):
+    """Where the daemon is in its life."""
+
+    LOADING = "loading"
+    SERVING = "serving"
+    DRAINING = "draining"
+    FAILED = "failed"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """The daemon's view of itself and of the device; counters count from its start.
+
+    Attributes:
+        detail: why, when `state` is FAILED.
+        context_limit: tokens one request may hold now.
+        kv_reserved_bytes: address space of the KV cache; `kv_used_bytes` of it holds data.
+        step_running_ms: how long the present step has been running; 0 while there is nothing to do.
+    """
+
+    state: State = State.SERVING
+    detail: str = ""
+    daemon_version: str = ""
+    model: str = ""
+    model_version: str = ""
+    uptime_s: float = 0.0
+    load_ms: float = 0.0
+    context_limit: int = 0
+    slots: int = 0
+    slots_used: int = 0
+    queued: int = 0
+    kv_reserved_bytes: int = 0
+    kv_used_bytes: int = 0
+    rss_bytes: int = 0
+    peak_rss_bytes: int = 0
+    memory_available_bytes: int = 0
+    requests_finished: int = 0
+    requests_cancelled: int = 0
+    requests_failed: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    steps: int = 0
+    step_running_ms: float = 0.0

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+from typer.testing import Result
+
+from bise import Health, State, Status
+from bise.testing import FakeDaemon
+
+Run = Callable[..., Result]
+
+
+@pytest.mark.parametrize(("health", "exit_code"), [(Health.SERVING, 0), (Health.NOT_SERVING, 1), (Health.UNKNOWN, 1)])
+def test_the_exit_code_is_the_health(run: Run, health: Health, exit_code: int) -> None:
+    status = Status(state=State.FAILED, detail="the engine ended", model="m", context_limit=9, slots=4, slots_used=1)
+    with FakeDaemon(health=health, status=status) as daemon:
+        told = run("health", "-a", daemon.address)
+    assert told.exit_code == exit_code
+    assert told.stdout.startswith(health.replace("_", " "))
+    for detail in (daemon.address, "m", "context 9", "slots 1/4", "the engine ended"):
+        assert detail in told.stdout
+    assert told.stdout.count("\n") == 1
+
+
+def test_nobody_there_is_exit_code_2(run: Run, nobody: str) -> None:
+    told = run("health", "-a", nobody)
+    assert told.exit_code == 2
+    assert "there is no such socket" in told.stderr
+
+
+def test_json_of_a_daemon(run: Run, daemon: FakeDaemon) -> None:
+    told = json.loads(run("health", "-a", daemon.address, "--json").stdout)
+    assert told["health"] == "serving"
+    assert told["status"]["context_limit"] == 2048
+
+
+def test_json_of_nobody(run: Run, nobody: str) -> None:
+    told = run("health", "-a", nobody, "--json")
+    assert told.exit_code == 2
+    assert json.loads(told.stdout)["health"] == "unreachable"
+
+
+@pytest.mark.parametrize(("health", "exit_code"), [(Health.SERVING, 0), (Health.NOT_SERVING, 1)])
+def test_waiting_has_an_end(run: Run, health: Health, exit_code: int) -> None:
+    with FakeDaemon(health=health) as daemon:
+        assert run("health", "-a", daemon.address, "--wait", "0.05").exit_code == exit_code
+
+
+def test_waiting_for_nobody_is_exit_code_2(run: Run, nobody: str) -> None:
+    assert run("health", "-a", nobody, "--wait", "0.05").exit_code == 2

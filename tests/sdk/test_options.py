@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from bise.errors import InvalidRequest
+from bise.options import Options, encode, timeout_s
+from bise_proto.v1 import inference_pb2 as pb
+
+EVERY_OPTION: Options = {
+    "max_tokens": 7,
+    "temperature": 0.5,
+    "top_p": 0.25,
+    "top_k": 3,
+    "min_p": 0.125,
+    "repetition_penalty": 1.5,
+    "presence_penalty": 0.75,
+    "frequency_penalty": -0.5,
+    "seed": 2**64 - 1,
+    "stop": ["\n", "end"],
+    "logprobs": True,
+    "top_logprobs": 2,
+    "logit_bias": {5: -1.0},
+    "ignore_eos": True,
+    "timeout": 2.0,
+    "on_expiry": "fail",
+}
+
+
+def test_every_option_reaches_its_field() -> None:
+    assert EVERY_OPTION.keys() == Options.__annotations__.keys()
+    assert encode(EVERY_OPTION, 2.0) == pb.Options(
+        max_tokens=7,
+        sampling=pb.Sampling(
+            temperature=0.5,
+            top_p=0.25,
+            top_k=3,
+            min_p=0.125,
+            repetition_penalty=1.5,
+            presence_penalty=0.75,
+            frequency_penalty=-0.5,
+            seed=2**64 - 1,
+            logit_bias={5: -1.0},
+        ),
+        stop=["\n", "end"],
+        logprobs=True,
+        top_logprobs=2,
+        budget=pb.Budget(total_ms=2000),
+        on_expiry=pb.FAIL,
+        ignore_eos=True,
+    )
+
+
+def test_none_is_not_given() -> None:
+    assert encode(dict.fromkeys(EVERY_OPTION), 1.0) == pb.Options(budget=pb.Budget(total_ms=1000))  # type: ignore[arg-type]
+
+
+def test_one_text_is_one_stop_and_not_its_letters() -> None:
+    assert list(encode({"stop": "END"}, 1).stop) == ["END"]
+
+
+def test_alternatives_imply_log_probabilities() -> None:
+    assert encode({"top_logprobs": 2}, 1).logprobs
+    assert not encode({"top_logprobs": 0}, 1).logprobs
+
+
+def test_a_budget_is_never_rounded_to_none() -> None:
+    assert encode({}, 1e-9).budget.total_ms == 1
+
+
+def test_an_unknown_keyword_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="'max_token'; expected one of max_tokens, "):
+        encode({"max_token": 3}, 1)  # type: ignore[typeddict-unknown-key]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_tokens", -1),
+        ("max_tokens", 2**32),
+        ("max_tokens", 1.5),
+        ("temperature", "hot"),
+        ("seed", -1),
+        ("seed", 2**64),
+        ("stop", 3),
+        ("stop", ["a", 3]),
+        ("stop", "\ud800"),
+        ("logit_bias", {-1: 0.5}),
+        ("logit_bias", [3]),
+        ("logprobs", "yes"),
+        ("on_expiry", "explode"),
+    ],
+)
+def test_what_can_not_be_encoded_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{name}: expected .*, got ") as caught:
+        encode({name: value}, 1)  # type: ignore[misc]
+    assert caught.value.field == name
+    assert caught.value.reason == "INVALID_OPTION"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, 2**32, True, "5"])
+def test_a_timeout_is_a_positive_number_of_seconds(timeout: Any) -> None:
+    with pytest.raises(InvalidRequest, match=r"^timeout: expected seconds"):
+        timeout_s(timeout, 60)
+
+
+def test_the_default_timeout_is_for_calls_that_give_none() -> None:
+    assert timeout_s(None, 60) == 60
+    assert timeout_s(3, 60) == 3
