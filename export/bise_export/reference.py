@@ -145,19 +145,22 @@ class Reference:
         """Causal attention of one prompt: [tokens, heads, head_dim] → [tokens, heads * head_dim]."""
         spec, tokens = self.spec, len(queries)
         groups = spec.num_heads // spec.num_kv_heads
-        # Query heads g, g + 1, … of one group share a key head: [kv_heads, group, tokens, head_dim].
+        # The query heads of one group share a key head: [kv_heads, group, tokens, head_dim].
         q = queries.reshape(tokens, spec.num_kv_heads, groups, spec.head_dim).transpose(1, 2, 0, 3)
         q = q * np.float32(1 / np.sqrt(spec.head_dim))
-        k, v = keys.swapaxes(0, 1)[:, None], values.swapaxes(0, 1)[:, None]  # [kv_heads, 1, tokens, head_dim]
+        k, v = keys.transpose(1, 2, 0), values.swapaxes(0, 1)  # [kv_heads, head_dim, tokens], [kv_heads, tokens, …]
         out = np.empty_like(q)
         block = max(1, self._chunk_bytes // (4 * spec.num_heads * tokens))
         for start in range(0, tokens, block):
             stop = min(start + block, tokens)
             distance = np.arange(start, stop)[:, None] - np.arange(stop)  # [block, stop]
             hidden = (distance < 0) | (distance >= (spec.sliding_window or tokens))
-            scores = q[:, :, start:stop] @ k[:, :, :stop].swapaxes(-1, -2)  # [kv_heads, group, block, stop]
+            # A group's heads and the block's tokens are rows of one product: few and large, as BLAS likes them.
+            rows = q[:, :, start:stop].reshape(spec.num_kv_heads, -1, spec.head_dim)
+            scores = (rows @ k[:, :, :stop]).reshape(spec.num_kv_heads, groups, stop - start, stop)
             scores[..., hidden] = -np.inf
-            out[:, :, start:stop] = _softmax(scores) @ v[:, :, :stop]
+            context = _softmax(scores).reshape(spec.num_kv_heads, -1, stop) @ v[:, :stop]
+            out[:, :, start:stop] = context.reshape(spec.num_kv_heads, groups, stop - start, spec.head_dim)
         return out.transpose(2, 0, 1, 3).reshape(tokens, spec.q_size)
 
 

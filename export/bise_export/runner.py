@@ -110,6 +110,8 @@ def _load(folder: Path, model: bytes, target: str) -> tuple[Any, tuple[str, ...]
     options = onnxruntime.SessionOptions()
     options.logid = _LOG_NAME
     options.log_severity_level = 2  # warnings and worse
+    # Threads that wait for work by spinning would take the cores from the reference, which runs in between.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
     with _standard_error() as lines:
         try:

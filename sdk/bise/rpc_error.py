@@ -52,8 +52,8 @@ _BY_CODE: dict[grpc.StatusCode, type[BiseError]] = {
 _SIZE_LIMIT_WORDS = "message larger than max"
 
 
-def from_rpc(error: grpc.aio.AioRpcError, address: Address, partial: str = "") -> BiseError:
-    """The typed error for a failed RPC; `partial` is the text received before."""
+def from_rpc(error: grpc.aio.AioRpcError, address: Address) -> BiseError:
+    """The typed error for a failed RPC."""
     code, details = error.code(), error.details() or ""
     info, retry_after_s = _rich_details(error)
     reason = info.reason if info else ""
@@ -65,7 +65,6 @@ def from_rpc(error: grpc.aio.AioRpcError, address: Address, partial: str = "") -
         reason=reason,
         numbers={name: _number(value) for name, value in info.metadata.items()} if info else {},
         retry_after_s=retry_after_s,
-        partial=partial,
     )
 
 

@@ -56,12 +56,32 @@ def test_a_tekken_file_is_read():
     assert Tekkenizer.from_file(mistral_data() / tekken.file).decode(ids[1:]) == "Guten Tag, Bise!"
 
 
-@pytest.mark.skipif(importlib.util.find_spec("sentencepiece") is not None, reason="sentencepiece is installed")
-def test_sentencepiece_not_installed_says_what_to_install():
-    model = bundle_pb2.Tokenizer(kind=bundle_pb2.Tokenizer.SENTENCEPIECE, file="tokenizer.model.v1")
+@pytest.mark.slow
+def test_a_sentencepiece_file_is_read():
+    pytest.importorskip("sentencepiece")
+    model = bundle_pb2.Tokenizer(
+        kind=bundle_pb2.Tokenizer.SENTENCEPIECE, file="tokenizer.model.v1", add_bos=True, bos_token_id=1
+    )
+    from mistral_common.tokens.tokenizers.sentencepiece import SentencePieceTokenizer
 
-    with pytest.raises(ExportError, match=r"pip install 'mistral-common\[sentencepiece\]'"):
-        token_prompts(mistral_data(), model, ["Guten Tag"])
+    (ids,) = token_prompts(mistral_data(), model, ["Guten Tag, Bise!"])
+
+    assert ids[0] == 1
+    assert SentencePieceTokenizer(mistral_data() / model.file).decode(ids[1:]) == "Guten Tag, Bise!"
+
+
+@pytest.mark.parametrize(
+    ("kind", "command"),
+    [
+        (bundle_pb2.Tokenizer.TEKKEN, r"pip install 'bise\[daemon\]'"),
+        (bundle_pb2.Tokenizer.SENTENCEPIECE, r"pip install 'mistral-common\[sentencepiece\]'"),
+    ],
+)
+def test_a_package_not_installed_is_one_sentence_with_the_command(folder, monkeypatch, kind, command):
+    monkeypatch.setattr("bise_export.prompts.find_spec", lambda _name: None)
+
+    with pytest.raises(ExportError, match=command):
+        token_prompts(folder, bundle_pb2.Tokenizer(kind=kind, file="tokenizer.json"), ["Guten Tag"])
 
 
 def test_a_missing_tokenizer_is_refused(folder):

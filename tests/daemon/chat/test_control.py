@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from bise_daemon.chat.control import CLOSE, OPEN, ControlTokens
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bise_daemon.chat.control import CLOSE, OPEN, ControlTokens
 
 CONTROLS = ControlTokens({"<a>": 1, "<a>b": 2, "<end>": 3})
 fragments = st.lists(st.sampled_from(["<a>", "b", "<", "a>", "<end>", " ", "\n", "text"]), max_size=6).map("".join)

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+
 from bise_daemon.chat.format import load_chat_format
 from bise_daemon.chat.message import Message
 from bise_daemon.chat.tokenizer import load_tokenizer
 from bise_daemon.errors import Reason, RequestError
 from bise_proto.bundle import BundleError
 from bise_proto.v1 import bundle_pb2
-from tokenizers import Tokenizer
 
 WriteBundle = Callable[..., bundle_pb2.Bundle]
 
@@ -70,6 +71,7 @@ def test_a_broken_file_is_named(
         load(tmp_path, bundle)
 
 
+@pytest.mark.slow  # imports mistral-common
 def test_format_and_tokenizer_must_go_together(
     tmp_path: Path, write_bundle: WriteBundle, byte_level: Tokenizer
 ) -> None:

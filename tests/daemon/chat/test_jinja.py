@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+
 from bise_daemon.chat.jinja import JinjaChat
 from bise_daemon.chat.json_tokenizer import JsonTokenizer
 from bise_daemon.chat.message import Message
 from bise_daemon.chat.template import ChatTemplate
 from bise_daemon.errors import Reason, RequestError
-from hypothesis import given
-from hypothesis import strategies as st
-from tokenizers import Tokenizer
 
 START, END = 1, 2
 MakeChat = Callable[..., JinjaChat]
@@ -117,7 +118,7 @@ def test_a_template_that_cuts_contents_is_served(make_chat: MakeChat, byte_level
     [(SPLITTING, "hm</think>the <|im_end|> wind"), ("{{ messages[0].content[1:] }}", "x<|im_end|>")],
 )
 def test_what_can_not_be_told_apart_is_refused(make_chat: MakeChat, template: str, content: str) -> None:
-    with pytest.raises(RequestError, match="expected contents that .* apart from control tokens") as refusal:
+    with pytest.raises(RequestError, match=r"expected contents that .* apart from control tokens") as refusal:
         make_chat(template).encode([Message("user", content)])
     assert refusal.value.reason is Reason.INVALID_MESSAGE
 

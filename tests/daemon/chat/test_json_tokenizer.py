@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bise_daemon.chat.json_tokenizer import JsonTokenizer
-from bise_proto.bundle import BundleError
-from bise_proto.v1 import bundle_pb2
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders
+
+from bise_daemon.chat.json_tokenizer import JsonTokenizer
+from bise_proto.bundle import BundleError
+from bise_proto.v1 import bundle_pb2
 
 ids = st.lists(st.integers(0, 10_000), max_size=30)
 plain_text = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)

@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from bise_daemon.chat.format import ChatFormat, load_chat_format
 from bise_daemon.chat.message import Message
 from bise_daemon.chat.tokenizer import Tokenizer, load_tokenizer
 from bise_daemon.errors import Reason, RequestError
 from bise_proto.bundle import BundleError
 from bise_proto.v1 import bundle_pb2
-from hypothesis import given
-from hypothesis import strategies as st
 
 BOS, EOS, INST, INST_END, SYSTEM, SYSTEM_END = 1, 2, 3, 4, 17, 18
 
@@ -145,8 +146,10 @@ def test_sentencepiece_contents_stay_literal_and_text_survives(
 def test_a_missing_sentencepiece_library_is_named(
     tmp_path: Path, sentencepiece_bundle: bundle_pb2.Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mistral_common.imports.is_sentencepiece_installed", lambda: False)
-    monkeypatch.setattr("mistral_common.imports.is_package_installed", lambda _name: False)
+    def missing() -> None:
+        raise ImportError("`sentencepiece` is not installed")
+
+    monkeypatch.setattr("mistral_common.tokens.tokenizers.sentencepiece.assert_sentencepiece_installed", missing)
 
     with pytest.raises(BundleError, match=r"sentencepiece library .* pip install 'mistral-common\[sentencepiece\]'"):
         load_tokenizer(tmp_path, sentencepiece_bundle)

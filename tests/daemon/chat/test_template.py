@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 import pytest
+
 from bise_daemon.chat.message import Message
 from bise_daemon.chat.template import MAX_TEMPLATE_BYTES, ChatTemplate
 from bise_daemon.errors import Reason, RequestError
@@ -13,7 +14,7 @@ USER = [Message("user", "hi & <b>")]
 
 
 def render(source: str, messages: list[Message] = USER) -> str:
-    template = ChatTemplate(source, variables={"bos_token": "<s>"}, now=lambda: datetime(2024, 5, 7))  # noqa: DTZ001
+    template = ChatTemplate(source, variables={"bos_token": "<s>"}, now=lambda: datetime(2024, 5, 7))
     return template.render(messages)
 
 
@@ -96,6 +97,7 @@ def test_large_values_are_refused_before_they_are_made(source: str) -> None:
     [
         "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
         "{% for a in range(99999) %}{% set b = range(99999) | list %}{% endfor %}",
+        "{% set s = ('x,' * 1500).split(',') %}{% for a in s %}{% for b in s %}{% endfor %}{% endfor %}",
         "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(60) }}",
     ],
 )

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tokenizers import Tokenizer
+
 from bise_daemon.chat.tokenizer import load_tokenizer
 from bise_proto.bundle import BundleError
 from bise_proto.v1 import bundle_pb2
-from tokenizers import Tokenizer
 
 WriteBundle = Callable[..., bundle_pb2.Bundle]
 

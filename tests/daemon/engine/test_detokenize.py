@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
-from bise_daemon.engine.detokenize import MAX_STOP_CHARS, MAX_STOPS, ByteDetokenizer, StopMatcher
-from bise_daemon.errors import Reason, RequestError
 from hypothesis import given
 from hypothesis import strategies as st
+
+from bise_daemon.engine.detokenize import MAX_STOP_CHARS, MAX_STOPS, ByteDetokenizer, StopMatcher
+from bise_daemon.errors import Reason, RequestError
 
 pieces = st.lists(st.binary(max_size=4), max_size=20)
 stop_strings = st.lists(st.text("ab", min_size=1, max_size=5), max_size=4)
@@ -26,7 +29,7 @@ def test_pushes_join_to_the_whole_decoding(tokens: list[bytes]) -> None:
 def test_valid_text_never_shows_a_replacement_character(text: str, data: st.DataObject) -> None:
     encoded = text.replace("\ufffd", "").encode("utf-8")
     cuts = sorted(data.draw(st.sets(st.integers(0, len(encoded)))) | {0, len(encoded)})
-    tokens = [encoded[start:end] for start, end in zip(cuts, cuts[1:], strict=False)]
+    tokens = [encoded[start:end] for start, end in itertools.pairwise(cuts)]
 
     assert "\ufffd" not in "".join(detokenize(tokens))
 

@@ -2,10 +2,7 @@ from __future__ import annotations
 
 import builtins
 import io
-import signal
-import threading
 from collections.abc import Callable, Iterator
-from functools import partial
 
 import pytest
 from rich.console import Console
@@ -114,25 +111,9 @@ def test_a_full_context_says_how_to_go_on(terminal: Terminal) -> None:
         assert "too long. Or forget the conversation with /reset." in terminal(daemon, "Hi")
 
 
-class InterruptingGate(Gate):
-    """Lets two tokens through, then presses Ctrl-C in the main thread and holds the rest back."""
-
-    def __init__(self, interrupt: Callable[[], None]) -> None:
-        super().__init__()
-        self._interrupt = interrupt
-        self.open(2)
-
-    def take(self, gone: threading.Event, until: float | None = None) -> bool:
-        if not self._permits:
-            self._interrupt()
-        return super().take(gone, until)
-
-
-def test_ctrl_c_stops_the_answer_and_keeps_the_chat(terminal: Terminal) -> None:
-    # Sent to the main thread itself: only there does it end a wait.
-    press = partial(signal.pthread_kill, threading.main_thread().ident or 0, signal.SIGINT)
-    answer = Answer("one two three", gate=InterruptingGate(press))
-    with FakeDaemon([answer, "fine"]) as daemon:
+def test_ctrl_c_stops_the_answer_and_keeps_the_chat(terminal: Terminal, ctrl_c_gate: Gate) -> None:
+    ctrl_c_gate.open(2)
+    with FakeDaemon([Answer("one two three", gate=ctrl_c_gate), "fine"]) as daemon:
         screen = terminal(daemon, "Hi", "Again")
         assert daemon.requests[0].cancelled.wait(5)
     assert "(stopped)" in screen

@@ -42,10 +42,14 @@ def test_json_of_nobody(run: Run, nobody: str) -> None:
     assert json.loads(told.stdout)["health"] == "unreachable"
 
 
-@pytest.mark.parametrize(("health", "exit_code"), [(Health.SERVING, 0), (Health.NOT_SERVING, 1)])
-def test_waiting_has_an_end(run: Run, health: Health, exit_code: int) -> None:
-    with FakeDaemon(health=health) as daemon:
-        assert run("health", "-a", daemon.address, "--wait", "0.05").exit_code == exit_code
+def test_waiting_for_a_daemon_that_serves_takes_no_time(run: Run, daemon: FakeDaemon) -> None:
+    assert run("health", "-a", daemon.address, "--wait", "100").exit_code == 0
+
+
+@pytest.mark.slow
+def test_waiting_in_vain_is_exit_code_1(run: Run) -> None:
+    with FakeDaemon(health=Health.NOT_SERVING) as daemon:
+        assert run("health", "-a", daemon.address, "--wait", "0.5").exit_code == 1
 
 
 def test_waiting_for_nobody_is_exit_code_2(run: Run, nobody: str) -> None:

@@ -1,0 +1,45 @@
+# One command per verb, the same here and in CI.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export BISE_CACHE := $(CURDIR)/.cache
+MODEL := $(BISE_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
+
+.PHONY: setup demo test lint types proto bench
+
+setup: $(VENV)/.installed $(MODEL)
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "bise needs Python 3.11 or newer; set PYTHON=")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(MODEL): | $(VENV)/.installed
+	$(BIN)/python -m bise.cli.model_cache
+
+demo: $(VENV)/.installed
+	$(BIN)/bise demo
+
+test: setup lint types
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+proto: $(VENV)/.installed
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
+		proto/bise_proto/v1/*.proto
+
+# The bench compares with llama.cpp, which pip builds from source once: minutes, and a C++ compiler.
+$(VENV)/.bench: constraints.txt | $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+bench: setup $(VENV)/.bench
+	$(BIN)/python -m tests.bench
