@@ -45,5 +45,6 @@ def serve(
         settings = config_from_flags(flags) if config is None else load_config(config, flags)
         asyncio.run(run(settings))
     except (ConfigError, BundleError, SessionError, AddressInUseError, OSError) as error:
-        typer.echo(f"bise serve: {error}", err=True)
+        for line in str(error).splitlines():
+            typer.echo(f"bise serve: {line}", err=True)
         raise typer.Exit(1) from None

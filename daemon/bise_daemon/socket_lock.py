@@ -22,13 +22,14 @@ def own_socket(address: Address) -> Iterator[None]:
 
     Raises:
         AddressInUseError: another process holds it.
-        OSError: the folder can't be made or written.
+        OSError: the folder can't be made or written, or something else than a socket is at the path.
     """
     if not isinstance(address, UnixAddress):
         yield
         return
     address.path.parent.mkdir(parents=True, exist_ok=True)
-    lock = os.open(f"{address.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # The lock file stays: removing it would let a third daemon lock a new one beside a second's old one.
+    lock = os.open(f"{address.path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -36,8 +37,19 @@ def own_socket(address: Address) -> Iterator[None]:
             raise AddressInUseError(
                 f"{address}: another daemon serves this address. Stop it, or choose another with --listen."
             ) from None
-        address.path.unlink(missing_ok=True)
-        yield
-        address.path.unlink(missing_ok=True)
+        _remove_socket(address)
+        try:
+            yield
+        finally:
+            _remove_socket(address)
     finally:
         os.close(lock)
+
+
+def _remove_socket(address: UnixAddress) -> None:
+    if address.path.is_socket():
+        address.path.unlink(missing_ok=True)
+    elif address.path.exists():
+        raise FileExistsError(
+            f"{address}: expected a socket or nothing there, got a file. Choose another with --listen."
+        )

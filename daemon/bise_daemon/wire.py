@@ -22,6 +22,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 ERROR_DOMAIN = "bise"
 
+# Status and details travel in headers, of which gRPC takes 8 KiB: the message twice, once with three bytes for one.
+_MAX_MESSAGE_BYTES = 1000
+
 _STATUS_CODES = {
     Reason.CONTEXT_OVERFLOW: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.EMPTY_PROMPT: grpc.StatusCode.INVALID_ARGUMENT,
@@ -66,7 +69,16 @@ def to_status(error: RequestError) -> status_pb2.Status:
     packed = [any_pb2.Any() for _ in details]
     for each, detail in zip(packed, details, strict=True):
         each.Pack(detail)
-    return status_pb2.Status(code=_STATUS_CODES[error.reason].value[0], message=error.message, details=packed)
+    return status_pb2.Status(
+        code=_STATUS_CODES[error.reason].value[0], message=_shortened(error.message), details=packed
+    )
+
+
+def _shortened(message: str) -> str:
+    encoded = message.encode("utf-8", errors="replace")
+    if len(encoded) <= _MAX_MESSAGE_BYTES:
+        return encoded.decode("utf-8")
+    return encoded[:_MAX_MESSAGE_BYTES].decode("utf-8", errors="ignore") + "…"
 
 
 def to_messages(messages: Sequence[inference_pb2.Message]) -> list[Message]:

@@ -22,7 +22,7 @@ def export(
     block_size: Annotated[Literal["32", "64", "128"], typer.Option(help="Weights that share a scale.")] = "32",
     kv: Annotated[
         Literal["int8", "fp16", "fp32"] | None,
-        typer.Option(help="Of the KV cache; int8 for quantized models on cpu, fp16 on cuda, else fp32."),
+        typer.Option(help="Of the KV cache; if not given: int8 for int4 weights, else fp32; on cuda fp16."),
     ] = None,
     context: Annotated[int | None, typer.Option(help="Tokens a row may hold, at most those trained for.")] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
@@ -37,7 +37,7 @@ def export(
     """Turn a checkpoint into a quantized ONNX bundle."""
     from rich.console import Console
 
-    from bise_export.inspection import size
+    from bise_export.page import size
     from bise_export.pipeline import ExportOptions
     from bise_export.pipeline import export as run
     from bise_export.progress import Bar
@@ -85,11 +85,14 @@ def inspect(
 def verify(
     bundle: Folder,
     against: Annotated[Path | None, typer.Option(help="The checkpoint it was made from, to measure accuracy.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")] = False,
 ) -> None:
     """Prove a bundle's hashes, that its graph computes what its bytes say, and what quantization cost."""
+    from json import dumps
+
     from rich.console import Console
 
-    from bise_export.inspection import render_report
+    from bise_export.report import render_report, report_json
     from bise_export.sources.open import open_checkpoint
     from bise_export.verify import verify as run
     from bise_proto.bundle import read_manifest
@@ -99,7 +102,10 @@ def verify(
         stored = read_manifest(bundle)
         checkpoint = None if against is None else open_checkpoint(against)
         report = run(bundle, checkpoint, status.update)
-    Console().print(render_report(report, stored))
+    if json:
+        typer.echo(dumps(report_json(report, stored), indent=2))
+    else:
+        Console().print(render_report(report, stored, bundle))
     if report.problems:
         raise typer.Exit(1)
 

@@ -6,13 +6,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Group, RenderableType
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from bise_export.page import facts, section, size, table
 from bise_proto.v1 import bundle_pb2
 
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB")
 _HASH_SHOWN = 12
 _TOKENIZERS = {
     bundle_pb2.Tokenizer.TOKENIZERS: "tokenizers",
@@ -36,22 +35,14 @@ def render(bundle: bundle_pb2.Bundle, folder: Path) -> RenderableType:
     return Group(
         Text.assemble((bundle.name, "bold"), f" {bundle.version}"),
         Text(str(folder), style="dim"),
-        _section("Model", _facts(_model(bundle))),
-        _section("Weights", _weights(bundle.quantization)),
-        _section("KV cache", _facts(_cache(bundle))),
-        _section("Text", _facts(_text(bundle))),
-        _section("Accuracy", _facts(_accuracy(bundle))),
-        _section("Made from", _facts(_provenance(bundle.provenance))),
-        _section("Files", _files(bundle.files)),
+        section("Model", facts(_model(bundle))),
+        section("Weights", _weights(bundle.quantization)),
+        section("KV cache", facts(_cache(bundle))),
+        section("Text", facts(_text(bundle))),
+        section("Accuracy", facts(_accuracy(bundle))),
+        section("Made from", facts(_provenance(bundle.provenance))),
+        section("Files", _files(bundle.files)),
     )
-
-
-def size(count: float) -> str:
-    """A size in bytes as a person says it: `98.3 MiB`."""
-    unit = 0
-    while count >= 1024 and unit < len(_UNITS) - 1:
-        count, unit = count / 1024, unit + 1
-    return f"{count:,.1f} {_UNITS[unit]}" if unit else f"{count:,.0f} {_UNITS[0]}"
 
 
 def _model(bundle: bundle_pb2.Bundle) -> Iterable[tuple[str, str]]:
@@ -70,11 +61,11 @@ def _model(bundle: bundle_pb2.Bundle) -> Iterable[tuple[str, str]]:
 def _weights(quantization: bundle_pb2.Quantization) -> RenderableType:
     blocks = f", blocks of {quantization.block_size}" if quantization.precision.startswith("int") else ""
     summary = f"{quantization.precision}{blocks}; {quantization.bits_per_weight:.2f} bits per weight"
-    table = _table("tensors", "format", "parameters>", "size>", "bits>")
+    rows = table("tensors", "format", "parameters>", "size>", "bits>")
     for each in quantization.classes:
         bits = f"{8 * each.bytes / each.parameters:.2f}" if each.parameters else "n/a"
-        table.add_row(Text(each.name), Text(each.format), _millions(each.parameters), size(each.bytes), bits)
-    return Group(Text(summary), table)
+        rows.add_row(Text(each.name), Text(each.format), _millions(each.parameters), size(each.bytes), bits)
+    return Group(Text(summary), rows)
 
 
 def _cache(bundle: bundle_pb2.Bundle) -> Iterable[tuple[str, str]]:
@@ -117,31 +108,10 @@ def _provenance(provenance: bundle_pb2.Provenance) -> Iterable[tuple[str, str]]:
 
 
 def _files(files: Sequence[bundle_pb2.File]) -> Table:
-    table = _table("file", "size>", "sha256")
+    rows = table("file", "size>", "sha256")
     for file in files:
-        table.add_row(Text(file.path), size(file.size_bytes), Text(file.sha256[:_HASH_SHOWN]))
-    return table
-
-
-def _section(title: str, body: RenderableType) -> RenderableType:
-    return Group(Text(), Text(title, style="bold cyan"), Padding(body, (0, 0, 0, 2)))
-
-
-def _facts(rows: Iterable[tuple[str, str]]) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", no_wrap=True)
-    table.add_column()
-    for name, value in rows:
-        table.add_row(Text(name), Text(value))
-    return table
-
-
-def _table(*columns: str) -> Table:
-    """An open table; a name that ends in `>` heads a column of numbers, set to the right."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for name in columns:
-        table.add_column(name.rstrip(">"), justify="right" if name.endswith(">") else "left")
-    return table
+        rows.add_row(Text(file.path), size(file.size_bytes), Text(file.sha256[:_HASH_SHOWN]))
+    return rows
 
 
 def _listed(noun: str, ids: Sequence[int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from math import prod
@@ -38,6 +39,14 @@ _LARGEST_TENSORS = 3
 _LOADED_COPIES = 2
 _LOADED_BASE_BYTES = 200 << 20
 _DEFAULT_CONTEXT = 32768
+# The cache a person gets who names none, by target and precision. Measured on SmolLM2, 716 positions: with 8-bit
+# weights an int8 cache costs as much as all else together (mean KL 0.0068 and 93.4 % the same next token, against 0.0045
+# and 95.5 % with fp32), with 4-bit weights nothing one could see. fp16 loses nothing, but the CPU kernel converts its
+# whole capacity at each step: 16 ms a token instead of 6.5. The CUDA kernel computes in halves and has no fp32.
+_DEFAULT_KV: Mapping[Target, Mapping[Precision, KvPrecision]] = {
+    "cpu": {"int4": "int8", "int8": "fp32", "fp16": "fp32", "fp32": "fp32"},
+    "cuda": {"int4": "fp16", "int8": "fp16", "fp16": "fp16", "fp32": "fp16"},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,7 @@ class ExportOptions:
 
     Attributes:
         block_size: elements that share a scale; for int4 and int8.
-        kv: the cache's element type; None is int8 for quantized models on cpu, else that of the activations.
+        kv: the cache's element type; None is int8 for int4 weights and fp32 for others, on cuda fp16.
         context: tokens one row may hold; None is the trained context, at most 32,768.
         name: of the bundle; None is the checkpoint's.
         overwrite: replace a bundle that is there.
@@ -142,8 +151,7 @@ def _cache(
     options: ExportOptions,
     progress: Progress,
 ) -> Cache:
-    quantized = options.precision.startswith("int")
-    kv = options.kv or ("fp16" if options.target == "cuda" else "int8" if quantized else "fp32")
+    kv = options.kv or _DEFAULT_KV[options.target][options.precision]
     if kv == "fp32" and options.target == "cuda":
         raise UnsupportedError("--kv fp32 --target cuda: expected fp16 or int8, the kernel has no fp32. Choose one.")
     if kv != "int8":

@@ -78,7 +78,10 @@ class Reference:
 
     def each_logits(self, prompts: Sequence[Sequence[int]], logits_bytes: int = LOGITS_BYTES) -> Iterator[Float32]:
         """As `logits`, one prompt at a time, holding about `logits_bytes` of them (or one prompt's, if more)."""
-        hidden = self.hidden(prompts)
+        return self.each_projected(self.hidden(prompts), logits_bytes)
+
+    def each_projected(self, hidden: Sequence[Float32], logits_bytes: int = LOGITS_BYTES) -> Iterator[Float32]:
+        """The second half of `each_logits`, from what `hidden` gave."""
         head = "model.embed_tokens" if self.spec.tied_embeddings else "lm_head"
         for group in _groups(hidden, logits_bytes // (4 * self.spec.vocab_size)):
             yield from _split(self._project(np.concatenate(group), head), [len(one) for one in group])

@@ -42,7 +42,7 @@ class Runner:
 
     Raises:
         ExportError: onnxruntime, or the part of it that runs the target, is not installed.
-        BundleError: the graph does not load, or its inputs are not those of a bundle.
+        BundleError: the target is unknown, the graph does not load, or its inputs are not those of a bundle.
     """
 
     def __init__(self, folder: Path, model: bytes, target: str, capacity: int) -> None:
@@ -94,11 +94,13 @@ class Runner:
             binding.bind_ortvalue_output(present_name, buffer)
         self._session.run_with_iobinding(binding)
         first = binding.get_outputs()[0]  # in the order of binding
-        logits: Float32 = first.numpy()[0].astype(np.float32)
+        logits: Float32 = first.numpy()[0].astype(np.float32, copy=False)
         return logits
 
 
 def _load(folder: Path, model: bytes, target: str) -> tuple[Any, tuple[str, ...]]:
+    if target not in _TARGETS:
+        raise BundleError(f"{folder}: expected target {' or '.join(_TARGETS)}, got {target!r}. Export the model again.")
     provider, _, extra = _TARGETS[target]
     install = f"verification runs the graph in onnxruntime: pip install 'bise[{extra}]'"
     try:
@@ -110,6 +112,7 @@ def _load(folder: Path, model: bytes, target: str) -> tuple[Any, tuple[str, ...]
     options = onnxruntime.SessionOptions()
     options.logid = _LOG_NAME
     options.log_severity_level = 2  # warnings and worse
+    options.enable_cpu_mem_arena = False  # it would keep twice the largest prompt's intermediates
     # Threads that wait for work by spinning would take the cores from the reference, which runs in between.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))

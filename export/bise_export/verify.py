@@ -16,14 +16,14 @@ import onnx
 
 from bise_export.agreement import Agreement, compare
 from bise_export.calibration import int8_cache
-from bise_export.decoded import Decoded, read_model
+from bise_export.decoded import Decoded, read_model, spec_of
 from bise_export.errors import SourceError
 from bise_export.prompts import VERIFICATION, token_prompts
 from bise_export.reference import Reference, float32_cache
 from bise_export.runner import Runner
 from bise_export.sources.checkpoint import Checkpoint
 from bise_export.spec import ModelSpec
-from bise_proto.bundle import BundleError, check_files, read_manifest
+from bise_proto.bundle import check_files, read_manifest
 from bise_proto.v1 import bundle_pb2
 
 REFERENCE_NAME = "numpy float32"
@@ -101,38 +101,34 @@ def measure(
     files: int = 0,
 ) -> VerifyReport:
     """As `verify`, for a bundle whose manifest is not written yet: its files are taken as they are."""
+    accuracy = None if against is None else measure_accuracy(folder, bundle, against, step)
     decoded = Decoded(folder, bundle)
     target, int8 = bundle.graph.target, bundle.kv_cache.dtype == "int8"
-    if (target, int8) not in _PARITY_LIMITS:
-        raise BundleError(f"{folder}: expected target cpu or cuda, got {target!r}. Export the model again.")
-    if against is not None and _architecture(against.spec) != _architecture(decoded.spec):
+    step("running the graph against its own decoded weights")
+    model = with_float_activations(read_model(folder / bundle.graph.model_file))
+    cache = int8_cache(decoded.kv_scales()) if int8 else float32_cache
+    parity, warnings = _run(folder, bundle, model, Reference(decoded.spec, decoded.weights(), cache=cache))
+    return VerifyReport(files, warnings, parity, _PARITY_LIMITS[target, int8], accuracy)
+
+
+def measure_accuracy(
+    folder: Path, bundle: bundle_pb2.Bundle, against: Checkpoint, step: Step = lambda _name: None
+) -> Agreement:
+    """The graph as it ships against the checkpoint's weights; the bundle's manifest need not be written yet.
+
+    Raises:
+        BundleError: the graph does not load.
+        ExportError: the bundle's tokenizer can't be read, a package is missing, or `against` is another model.
+    """
+    spec = spec_of(bundle)
+    if _architecture(against.spec) != _architecture(spec):
         raise SourceError(
             f"{against.name}: expected the checkpoint that {folder} was made from, got another model: "
-            f"{against.spec} instead of {decoded.spec}. Verify against the right one, or with none."
+            f"{against.spec} instead of {spec}. Verify against the right one, or with none."
         )
-    prompts = [ids[: bundle.graph.context] for ids in token_prompts(folder, bundle.tokenizer, VERIFICATION)]
-    capacity = max(map(len, prompts))
-    model = read_model(folder / bundle.graph.model_file)
-
-    accuracy = None
-    if against is not None:
-        step("running the graph as it ships against the checkpoint's weights")
-        shipped = Runner(folder, model.SerializeToString(), target, capacity)
-        accuracy = _run(Reference(against.spec, against.weights), shipped, prompts)
-        del shipped  # its weights, before the next session takes as much again
-
-    step("running the graph against its own decoded weights")
-    reference = Reference(
-        decoded.spec, decoded.weights(), cache=int8_cache(decoded.kv_scales()) if int8 else float32_cache
-    )
-    exact = Runner(folder, with_float_activations(model), target, capacity)
-    return VerifyReport(
-        files=files,
-        warnings=exact.warnings,
-        parity=_run(reference, exact, prompts),
-        parity_limit=_PARITY_LIMITS[target, int8],
-        accuracy=accuracy,
-    )
+    step("running the graph as it ships against the checkpoint's weights")
+    model = read_model(folder / bundle.graph.model_file).SerializeToString()
+    return _run(folder, bundle, model, Reference(against.spec, against.weights))[0]
 
 
 def accuracy_message(accuracy: Agreement) -> bundle_pb2.Accuracy:
@@ -183,6 +179,13 @@ def _architecture(spec: ModelSpec) -> ModelSpec:
     return replace(spec, bos_token_id=None, eos_token_ids=())
 
 
-def _run(reference: Reference, runner: Runner, prompts: Sequence[Sequence[int]]) -> Agreement:
-    expected = reference.each_logits(prompts)
-    return compare((one, runner.logits(prompt)) for one, prompt in zip(expected, prompts, strict=True))
+def _run(
+    folder: Path, bundle: bundle_pb2.Bundle, model: bytes, reference: Reference
+) -> tuple[Agreement, tuple[str, ...]]:
+    """Runs graph and reference over the verification prompts: how they agree, and what onnxruntime warned of."""
+    prompts = [ids[: bundle.graph.context] for ids in token_prompts(folder, bundle.tokenizer, VERIFICATION)]
+    states = reference.hidden(prompts)  # before the graph is loaded, so that only one of the two is in memory
+    runner = Runner(folder, model, bundle.graph.target, max(map(len, prompts)))
+    expected = reference.each_projected(states)
+    agreement = compare((one, runner.logits(prompt)) for one, prompt in zip(expected, prompts, strict=True))
+    return agreement, runner.warnings

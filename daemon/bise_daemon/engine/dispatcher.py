@@ -60,6 +60,7 @@ class Dispatcher:
 
     def submit(self, request: Request, generation: Generation) -> Answer:
         """Hands a request to the engine; the caller must close what it gets."""
+        assert request.id not in self._answers, request.id
         answer = Answer(request.id, self._close)
         self._answers[request.id] = answer
         self._idle.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,14 +36,28 @@ class CacheShape:
 
 
 class KvCache:
-    """The buffers of all layers. Memory is what tokens have touched; `release` gives it back to the system."""
+    """The buffers of all layers. Memory is what tokens have touched; `release` gives it back to the system.
+
+    Raises:
+        OSError: the system refuses the address space.
+    """
 
     def __init__(self, shape: CacheShape) -> None:
         self.shape = shape
         self._slot_bytes = int(np.prod(shape.buffer[1:])) * shape.dtype.itemsize
         flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_NORESERVE
         buffer_bytes = -(-self._slot_bytes * shape.slots // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._maps = [mmap.mmap(-1, buffer_bytes, flags=flags) for _ in range(2 * shape.num_layers)]
+        try:
+            self._maps = [mmap.mmap(-1, buffer_bytes, flags=flags) for _ in range(2 * shape.num_layers)]
+        except OSError as error:
+            raise OSError(
+                f"expected {2 * shape.num_layers * buffer_bytes >> 20} MiB of address space for the cache, "
+                f"got: {error.strerror}. Lower --slots or --context, or allow overcommit (vm.overcommit_memory)."
+            ) from error
+        for each in self._maps:
+            with suppress(OSError):  # a kernel without huge pages
+                # One huge page holds thousands of tokens: a short request would commit it whole, in every buffer.
+                each.madvise(mmap.MADV_NOHUGEPAGE)
         self._arrays: list[NDArray[np.generic]] = [
             np.frombuffer(each, shape.dtype, int(np.prod(shape.buffer))).reshape(shape.buffer) for each in self._maps
         ]
@@ -63,8 +78,7 @@ class KvCache:
         self.release(source)
 
     def release(self, slot: int) -> None:
-        """Returns a slot's pages to the system; its entries read as zero afterwards."""
-        # Pages shared with a neighbour's slot stay.
+        """Returns a slot's pages to the system; those it shares with a neighbour's slot stay."""
         start = -(-slot * self._slot_bytes // mmap.PAGESIZE) * mmap.PAGESIZE
         end = (slot + 1) * self._slot_bytes // mmap.PAGESIZE * mmap.PAGESIZE
         if slot == self.shape.slots - 1:

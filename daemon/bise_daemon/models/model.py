@@ -13,6 +13,7 @@ from bise_daemon.engine.kv import KvCache
 from bise_daemon.engine.session import Session, cache_shape
 from bise_daemon.memory.fit import kv_budget_tokens
 from bise_daemon.memory.readers import read_memory
+from bise_daemon.models.geometry import check_geometry
 from bise_daemon.scheduler.scheduler import Limits
 from bise_proto.bundle import BundleError, check_files, read_manifest
 from bise_proto.v1 import bundle_pb2
@@ -42,10 +43,12 @@ def load_model(config: DaemonConfig) -> Model:
     Raises:
         BundleError: the bundle is not whole, or doesn't fit this device.
         SessionError: onnxruntime can't load the graph.
+        OSError: the system refuses the cache's address space.
     """
     began = time.monotonic()
     folder: Path = config.bundle
     bundle = read_manifest(folder)
+    check_geometry(folder, bundle)
     for _ in check_files(folder, bundle):
         pass
     tokenizer = load_tokenizer(folder, bundle)
@@ -64,9 +67,11 @@ def _limits(config: DaemonConfig, bundle: bundle_pb2.Bundle, cache: KvCache, mos
     available_bytes = read_memory().available_bytes
     bytes_per_token = cache.shape.bytes_per_token
     budget_tokens = kv_budget_tokens(available_bytes, bytes_per_token, config.slots * most_tokens)
-    if budget_tokens < config.prefill_chunk_tokens:
+    needed_tokens = min(most_tokens, config.prefill_chunk_tokens)
+    if budget_tokens < needed_tokens:
         raise BundleError(
-            f"{bundle.name} doesn't fit: {available_bytes >> 20} MiB are left once it is loaded, "
-            f"and a token of context takes {bytes_per_token} bytes. Free memory, or export it smaller."
+            f"{bundle.name}: expected memory for at least {needed_tokens} tokens of {bytes_per_token} bytes beside "
+            f"what the system keeps, got {available_bytes >> 20} MiB once it is loaded. "
+            "Free memory, or export it smaller."
         )
     return Limits(config.slots, min(most_tokens, budget_tokens), budget_tokens, config.prefill_chunk_tokens)

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
 from bise_export.sources.weight import Float32
 
-# Shares of the block's range that candidates cover; a smaller share clips the extremes for a finer grid.
-# Past these eight the mean squared error on SmolLM2's matrices falls by less than 1 %.
-_RANGE_SHARES = {4: (1.0, 0.96, 0.92, 0.88, 0.84, 0.80, 0.74, 0.68), 8: (1.0,)}
+# Shares of the block's range that candidates cover; a smaller share clips one end for a finer grid. Measured on
+# SmolLM2's matrices at 4 bits in blocks of 32: twice as many shares lower the mean squared error by 0.1 %, 26 of them
+# by 2.4 %, with no effect on the KL divergence that could be told from chance; clipping the upper end only raises the
+# error by 1.5 %.
+_RANGE_SHARES = {4: (1.0, 0.92, 0.84, 0.74), 8: (1.0,)}
 # Elements worked on at once, so that every intermediate stays in a core's second-level cache.
 _CACHE_ELEMENTS = 32768
+# A later candidate must explain this much more of a block: less is rounding, and would displace an exact grid.
+_MARGIN = np.float32(1 + 1e-6)
+_LARGEST_EXPONENT = 126
+
+Uint8 = NDArray[np.uint8]
 
 
-def quantize(matrix: Float32, bits: int, block_size: int) -> tuple[NDArray[np.uint8], Float32, NDArray[np.uint8]]:
+def quantize(matrix: Float32, bits: int, block_size: int) -> tuple[Uint8, Float32, Uint8]:
     """Quantizes rows in blocks.
 
     A block stored with the same grid before (GGUF's Q4_0 for 4 bits, Q8_0 for 8, same block) comes back unchanged:
-    the symmetric grid over the largest magnitude is among the candidates.
+    the symmetric grid over the largest magnitude is the first candidate.
 
     Args:
         matrix: [rows, columns], finite; the last block of a row is filled up with zeros.
@@ -39,48 +48,67 @@ def quantize(matrix: Float32, bits: int, block_size: int) -> tuple[NDArray[np.ui
     step = max(1, _CACHE_ELEMENTS // block_size)
     for start in range(0, len(blocks), step):
         part = slice(start, start + step)
-        integers[part], scales[part], zero_points[part] = _search(blocks[part], bits)
+        # A column a block from here on: what is one number per block lies along the axis that numpy vectorizes.
+        integers[part].T[...], scales[part], zero_points[part] = _search(blocks[part].T, bits)
     shape = (rows, len(blocks) // rows)
     return integers.reshape(*shape, block_size), scales.reshape(shape), zero_points.reshape(shape)
 
 
-def _search(blocks: Float32, bits: int) -> tuple[NDArray[np.uint8], Float32, NDArray[np.uint8]]:
+def _search(blocks: Float32, bits: int) -> tuple[Float32, Float32, Float32]:
+    """Integers [block_size, blocks], scales [blocks] and zero points [blocks] for blocks [block_size, blocks]."""
     top = (1 << bits) - 1
-    half = 1 << (bits - 1)
-    low = np.minimum(blocks.min(1), 0)
-    high = np.maximum(blocks.max(1), 0)
-    span = high - low
-    # The symmetric grids: -8d … 7d puts the larger magnitude on the longer side; 8 bits use ±127 as Q8_0 does.
-    magnitude = np.maximum(high, -low)
-    symmetric = magnitude / (half if bits < 8 else half - 1)
-    middle = np.where(high > -low, top - half, half) if bits < 8 else np.full(len(blocks), half)
-    candidates = [(symmetric, middle.astype(np.float32))]
-    for share in _RANGE_SHARES[bits]:
-        scale = span * np.float32(share / top)
-        candidates.append((scale, np.clip(np.rint(-low / _nonzero(scale)), 0, top)))
+    # Powers of two bring each block near 1, exactly, so that no square of a huge or tiny element leaves float32.
+    exponents = np.frexp(np.maximum(blocks.max(0), -blocks.min(0)))[1]
+    unit = np.ldexp(np.float32(1), np.clip(exponents, -_LARGEST_EXPONENT, _LARGEST_EXPONENT))
+    x = np.multiply(blocks, 1 / unit, order="C")
+    levels, products = np.empty_like(x), np.empty_like(x)
+    explained = np.full(x.shape[1], -1, np.float32)
+    scale, zero, fitted = (np.zeros(x.shape[1], np.float32) for _ in range(3))
+    for trial_scale, trial_zero in _candidates(x, bits):
+        _round(x, trial_scale, trial_zero, top, levels)
+        energy = np.multiply(levels, levels, out=products).sum(0)
+        overlap = np.multiply(levels, x, out=products).sum(0)
+        # Least squares: with the scale overlap / energy these levels leave |x|² - overlap² / energy.
+        trial_fitted = overlap / _nonzero(energy)
+        trial_explained = trial_fitted * overlap
+        better = trial_explained > explained * _MARGIN
+        for best, trial in (
+            (explained, trial_explained),
+            (scale, trial_scale),
+            (zero, trial_zero),
+            (fitted, trial_fitted),
+        ):
+            np.copyto(best, trial, where=better)
+    _round(x, scale, zero, top, levels)
+    # The fitted scale is never worse but for its own rounding, which an exact grid must not suffer.
+    errors = [np.square(np.subtract(levels * each, x, out=products), out=products).sum(0) for each in (scale, fitted)]
+    scale = np.where(errors[0] <= errors[1], scale, fitted) * unit
+    levels += zero
+    return levels, scale, zero
 
-    best_error = np.full(len(blocks), np.inf, np.float32)
-    best_levels = np.zeros_like(blocks)
-    best_scale = np.zeros(len(blocks), np.float32)
-    best_zero = np.zeros(len(blocks), np.float32)
-    for scale, zero in candidates:
-        levels = blocks * (1 / _nonzero(scale))[:, None]
-        np.rint(levels, out=levels)
-        np.clip(levels, -zero[:, None], (top - zero)[:, None], out=levels)
-        energy = np.einsum("ij,ij->i", levels, levels)
-        overlap = np.einsum("ij,ij->i", levels, blocks)
-        # Least squares: the scale that serves these integers best, unless the candidate is exact already.
-        fitted = np.where(energy > 0, overlap / _nonzero(energy), scale).astype(np.float32)
-        for trial in (scale, fitted):
-            residual = levels * trial[:, None]
-            residual -= blocks
-            error = np.einsum("ij,ij->i", residual, residual)
-            better = error < best_error
-            best_error[better] = error[better]
-            best_scale[better] = trial[better]
-            best_zero[better] = zero[better]
-            np.copyto(best_levels, levels, where=better[:, None])
-    return (best_levels + best_zero[:, None]).astype(np.uint8), best_scale, best_zero.astype(np.uint8)
+
+def _candidates(x: Float32, bits: int) -> Iterator[tuple[Float32, Float32]]:
+    """Scales and zero points [blocks] to try on x [block_size, blocks]; zero is always on the grid."""
+    top, half = (1 << bits) - 1, 1 << (bits - 1)
+    low, high = np.minimum(x.min(0), 0), np.maximum(x.max(0), 0)
+    # The symmetric grids: -8d … 7d puts the larger magnitude on the longer side; 8 bits use ±127 as Q8_0 does.
+    larger_above = high > -low
+    middle = np.where(larger_above, top - half, half) if bits < 8 else np.full(low.shape, half)
+    yield np.maximum(high, -low) / np.float32(half if bits < 8 else half - 1), middle.astype(np.float32)
+    for share in _RANGE_SHARES[bits]:
+        scale = (high - low) * np.float32(share / top)
+        step = _nonzero(scale)
+        yield scale, np.clip(np.rint(-low / step), 0, top)
+        if share < 1:
+            yield scale, np.clip(np.rint(top - high / step), 0, top)
+
+
+def _round(x: Float32, scale: Float32, zero: Float32, top: int, levels: Float32) -> None:
+    """Fills `levels` with the steps from zero that the grid has nearest to x."""
+    np.multiply(x, 1 / _nonzero(scale), out=levels)
+    np.rint(levels, out=levels)
+    np.maximum(levels, -zero, out=levels)
+    np.minimum(levels, top - zero, out=levels)
 
 
 def _nonzero(values: Float32) -> Float32:

@@ -1,0 +1,94 @@
+"""What `bise verify` found, as a page for a person and as one object for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from google.protobuf import json_format
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from bise_export.page import facts, section, table
+from bise_export.verify import VerifyReport, accuracy_message
+from bise_proto.v1 import bundle_pb2
+
+_ROWS: tuple[tuple[str, Callable[[bundle_pb2.Accuracy], str]], ...] = (
+    ("against", lambda found: found.reference),
+    ("positions", lambda found: f"{found.positions:,} of {found.prompts} prompts"),
+    ("same next token", lambda found: f"{found.top1_agreement:.1%}"),
+    ("mean KL", lambda found: f"{found.mean_kl:.2g} nats"),
+    ("99th percentile of KL", lambda found: f"{found.p99_kl:.2g} nats"),
+    ("largest logit difference", lambda found: f"{found.max_logit_difference:.2g}"),
+)
+
+
+def render_report(report: VerifyReport, stored: bundle_pb2.Bundle, folder: Path) -> RenderableType:
+    """The page: what was proved, what quantization cost now and by the manifest, and what is wrong, in red.
+
+    Args:
+        report: of the bundle in `folder`.
+        stored: the bundle's manifest.
+        folder: where it lies, to be shown.
+    """
+    return Group(
+        Text.assemble((stored.name, "bold"), f" {stored.version}"),
+        Text(str(folder), style="dim"),
+        section("Proved", facts(_proofs(report))),
+        section("Accuracy", _accuracy(report, stored)),
+        *([section("Problems", _problems(report.problems))] if report.problems else []),
+    )
+
+
+def report_json(report: VerifyReport, stored: bundle_pb2.Bundle) -> dict[str, object]:
+    """The same as an object of JSON values; figures in the form the manifest has, "Infinity" for one that is not finite.
+
+    `accuracy` is null if no checkpoint was given, `stored_accuracy` if the manifest holds none.
+    """
+    return {
+        "name": stored.name,
+        "version": stored.version,
+        "files": report.files,
+        "warnings": list(report.warnings),
+        "parity": _values(accuracy_message(report.parity)),
+        "parity_limit": report.parity_limit,
+        "accuracy": _values(accuracy_message(report.accuracy)) if report.accuracy else None,
+        "stored_accuracy": _values(stored.accuracy) if stored.HasField("accuracy") else None,
+        "problems": report.problems,
+    }
+
+
+def _proofs(report: VerifyReport) -> Iterable[tuple[str, str]]:
+    parity = report.parity
+    within = parity.mean_kl <= report.parity_limit
+    yield "files", f"{report.files} of {report.files} have the size and hash the manifest says"
+    yield "graph", "computes what its bytes say" if within else "does not compute what its bytes say"
+    yield "", f"mean KL {parity.mean_kl:.2g} nats, at most {report.parity_limit:g} allowed"
+    yield "", f"{parity.positions:,} positions of {parity.prompts} prompts"
+    yield "onnxruntime", f"loads it with {len(report.warnings) or 'no'} warning{'s' * (len(report.warnings) != 1)}"
+
+
+def _accuracy(report: VerifyReport, stored: bundle_pb2.Bundle) -> RenderableType:
+    columns: list[tuple[str, bundle_pb2.Accuracy]] = []
+    if report.accuracy:
+        columns.append(("measured now", accuracy_message(report.accuracy)))
+    if stored.HasField("accuracy"):
+        columns.append(("in the manifest", stored.accuracy))
+    kind = Text(f"{stored.quantization.precision} weights, {stored.kv_cache.dtype} cache")
+    if not columns:
+        return Group(kind, Text("not measured: give the checkpoint it was made from, --against CHECKPOINT"))
+    rows = table("", *(title for title, _ in columns))
+    for name, say in _ROWS:
+        rows.add_row(Text(name, style="dim"), *(Text(say(found)) for _, found in columns))
+    return Group(kind, rows)
+
+
+def _problems(problems: Sequence[str]) -> RenderableType:
+    return Group(*(Text(f"✗ {problem}", style="red") for problem in problems))
+
+
+def _values(found: bundle_pb2.Accuracy) -> dict[str, object]:
+    values: dict[str, object] = json_format.MessageToDict(
+        found, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return values

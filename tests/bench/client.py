@@ -1,0 +1,92 @@
+"""What a caller sees over the unix socket, beside the engine loop alone, and where the rest goes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from bise import Client
+from bise_export.pipeline import ExportOptions
+from tests.bench import models
+from tests.bench.decode import PROMPT, ROUNDS, THREADS, TOKENS, EngineLoop
+from tests.bench.rounds import interleave, machine, ratio, summary
+
+BAR = 0.8
+
+
+class Caller:
+    """The SDK in this process, the daemon in another."""
+
+    def __init__(self, client: Client, daemon: psutil.Process) -> None:
+        self._client = client
+        self._daemon = daemon
+        self._me = psutil.Process()
+        self.daemon_ms: list[float] = []
+        self.daemon_cpu_ms: list[float] = []
+        self.client_cpu_ms: list[float] = []
+
+    def ms_per_token(self) -> float:
+        """Milliseconds for each token after the first, as they reach this process."""
+        before = _cpu_s(self._daemon), _cpu_s(self._me)
+        with self._client.stream_generate(PROMPT, max_tokens=TOKENS, ignore_eos=True) as stream:
+            deltas = iter(stream)
+            next(deltas)
+            began = time.perf_counter()
+            for _ in deltas:
+                pass
+            took_ms = (time.perf_counter() - began) * 1e3 / (TOKENS - 1)
+        self.daemon_ms.append(1e3 / stream.result.timings.tokens_per_second)
+        self.daemon_cpu_ms.append((_cpu_s(self._daemon) - before[0]) * 1e3 / TOKENS)
+        self.client_cpu_ms.append((_cpu_s(self._me) - before[1]) * 1e3 / TOKENS)
+        return took_ms
+
+
+def run() -> dict[str, Any]:
+    """The table, as plain values."""
+    folder = models.bundle(ExportOptions(precision="int4", overwrite=True, verify=False))
+    loop = EngineLoop(folder)
+    with _daemon(folder) as (client, process):
+        caller = Caller(client, process)
+        figures = interleave({"engine loop": loop.ms_per_token, "SDK over unix socket": caller.ms_per_token}, ROUNDS)
+    loop.close()
+    figures |= {
+        "  of it, as the daemon's engine saw it": caller.daemon_ms[1:],
+        "  CPU time of the daemon": caller.daemon_cpu_ms[1:],
+        "  CPU time of the client": caller.client_cpu_ms[1:],
+    }
+    return {
+        "what": f"milliseconds a token, one stream, int4, {TOKENS} tokens, {THREADS} threads; tokens/s ratio to the loop",
+        "machine": machine(),
+        "rounds": figures,
+        "summary": summary(figures),
+        "ratios": {"SDK tokens/s / engine loop tokens/s": ratio(figures, "engine loop", "SDK over unix socket")},
+        "bars": {"SDK tokens/s / engine loop tokens/s": BAR},
+    }
+
+
+@contextmanager
+def _daemon(folder: Path) -> Iterator[tuple[Client, psutil.Process]]:
+    with tempfile.TemporaryDirectory() as scratch:
+        address = f"unix://{scratch}/bise.sock"
+        command = [sys.executable, "-m", "bise", "serve", "--bundle", str(folder), "--listen", address]
+        process = subprocess.Popen([*command, "--threads", str(THREADS)], stderr=subprocess.DEVNULL)
+        try:
+            with Client(address) as client:
+                client.wait_until_serving(timeout=60)
+                yield client, psutil.Process(process.pid)
+        finally:
+            process.terminate()
+            process.wait()
+
+
+def _cpu_s(process: psutil.Process) -> float:
+    times = process.cpu_times()
+    return times.user + times.system

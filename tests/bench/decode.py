@@ -1,0 +1,119 @@
+"""One row of decode: bise's engine loop beside llama.cpp, both greedy, on the same weights and prompt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bise_daemon.config.load import config_from_flags
+from bise_daemon.engine.detokenize import StopMatcher
+from bise_daemon.engine.events import Failed, Finished
+from bise_daemon.engine.generation import Generation
+from bise_daemon.engine.loop import Engine
+from bise_daemon.engine.sampling import Sampler, SamplingParams
+from bise_daemon.models.model import load_model
+from bise_daemon.scheduler.request import Request
+from bise_daemon.scheduler.scheduler import Scheduler
+from bise_export.pipeline import ExportOptions
+from tests.bench import models
+from tests.bench.rounds import interleave, machine, ratio, summary
+
+PROMPT = (
+    "The bise is a cold wind from the north-east that blows over the Swiss plateau and down Lake Geneva. In winter its "
+    "spray freezes on the railings of the quays, and in summer it brings clear skies."
+)
+THREADS = 2
+TOKENS = 128
+ROUNDS = 9
+BAR = 1.15
+
+
+class EngineLoop:
+    """The daemon's engine without its sockets: scheduler, onnxruntime, sampling, detokenizing."""
+
+    def __init__(self, folder: Path) -> None:
+        config = config_from_flags({"bundle": str(folder), "threads": THREADS, "context": 1024, "slots": 1})
+        self._model = load_model(config)
+        self._done = threading.Event()
+        self._last: Any = None
+        self._engine = Engine(Scheduler(self._model.limits), self._model.session, self._model.cache, self._take)
+        self._engine.start()
+        self._runs = 0
+
+    def ms_per_token(self) -> float:
+        """Milliseconds for each token after the first."""
+        tokenizer = self._model.tokenizer
+        prompt = tokenizer.encode(PROMPT)
+        generation = Generation(
+            Sampler(SamplingParams(), prompt), tokenizer.detokenizer(), StopMatcher([]), frozenset()
+        )
+        self._runs += 1
+        self._done.clear()
+        self._engine.submit(Request(str(self._runs), prompt, TOKENS), generation)
+        self._done.wait()
+        assert isinstance(self._last, Finished), self._last
+        times = self._last.times
+        assert times.ended is not None
+        assert times.first_token is not None
+        return (times.ended - times.first_token) / (TOKENS - 1)
+
+    def close(self) -> None:
+        """Ends the engine's thread."""
+        self._engine.stop()
+
+    def _take(self, events: Any) -> None:
+        self._last = events[-1][1]
+        if isinstance(self._last, Finished | Failed):
+            self._done.set()
+
+
+class LlamaCpp:
+    """llama.cpp's decode call in the tightest loop Python allows."""
+
+    def __init__(self, path: Path) -> None:
+        self._llama = models.llama(path, 1024, THREADS)
+        self._prompt = self._llama.tokenize(PROMPT.encode(), add_bos=False)
+
+    def ms_per_token(self) -> float:
+        """Milliseconds for each token after the first."""
+        self._llama.reset()
+        self._llama.eval(self._prompt)
+        token = self._greedy()
+        began = time.perf_counter()
+        for _ in range(TOKENS - 1):
+            self._llama.eval([token])
+            token = self._greedy()
+        return (time.perf_counter() - began) * 1e3 / (TOKENS - 1)
+
+    def _greedy(self) -> int:
+        logits = self._llama._ctx.get_logits()
+        return int(np.ctypeslib.as_array(logits, shape=(self._llama.n_vocab(),)).argmax())
+
+
+def run() -> dict[str, Any]:
+    """The table, as plain values."""
+    loops = {
+        "bise int4": EngineLoop(models.bundle(ExportOptions(precision="int4", overwrite=True, verify=False))),
+        "bise int8": EngineLoop(models.bundle(ExportOptions(precision="int8", overwrite=True, verify=False))),
+    }
+    peers = {
+        f"llama.cpp {kind}": LlamaCpp(models.gguf(kind)) for kind in ("Q4_0", "Q8_0")
+    }
+    figures = interleave({name: each.ms_per_token for name, each in {**loops, **peers}.items()}, ROUNDS)
+    for loop in loops.values():
+        loop.close()
+    return {
+        "what": f"milliseconds a token, one row, greedy, {TOKENS} tokens after a prompt of about 50, {THREADS} threads",
+        "machine": machine(),
+        "rounds": figures,
+        "summary": summary(figures),
+        "ratios": {
+            "llama.cpp Q4_0 / bise int4": ratio(figures, "llama.cpp Q4_0", "bise int4"),
+            "llama.cpp Q8_0 / bise int8": ratio(figures, "llama.cpp Q8_0", "bise int8"),
+        },
+        "bars": {"llama.cpp Q4_0 / bise int4": BAR},
+    }

@@ -1,0 +1,94 @@
+"""What each precision costs against the checkpoint in float32, beside llama.cpp's quantizations of the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bise_export.agreement import Agreement, compare
+from bise_export.decoded import read_model
+from bise_export.pipeline import ExportOptions
+from bise_export.prompts import VERIFICATION, token_prompts
+from bise_export.reference import Reference
+from bise_export.runner import Runner
+from bise_export.sources.open import open_checkpoint
+from bise_export.sources.weight import Float32
+from bise_proto.bundle import read_manifest
+from tests.bench import models
+from tests.bench.rounds import machine
+
+VARIANTS = (
+    ExportOptions(precision="fp32"),
+    ExportOptions(precision="int8"),
+    ExportOptions(precision="int8", kv="int8"),
+    ExportOptions(precision="int4"),
+    ExportOptions(precision="int4", kv="fp32"),
+)
+PEERS = ("Q8_0", "Q4_0")
+MEAN_KL_BAR, TOP1_BAR = 0.01, 0.97
+
+Logits = Callable[[Sequence[int]], Float32]
+
+
+def run() -> dict[str, Any]:
+    """The table, as plain values."""
+    checkpoint = open_checkpoint(models.GGUF)
+    rows: dict[str, dict[str, float]] = {}
+    prompts: list[list[int]] = []
+    expected: list[Float32] = []
+    for options in VARIANTS:
+        folder = models.bundle(_fresh(options))
+        bundle = read_manifest(folder)
+        if not prompts:
+            prompts = token_prompts(folder, bundle.tokenizer, VERIFICATION)
+            expected = list(Reference(checkpoint.spec, checkpoint.weights).each_logits(prompts))
+        model = read_model(folder / bundle.graph.model_file)
+        runner = Runner(folder, model.SerializeToString(), "cpu", max(map(len, prompts)))
+        name = f"bise {options.precision}, {bundle.kv_cache.dtype} cache"
+        rows[name] = _row(_against(expected, prompts, runner.logits), _size(folder))
+    for name, path in (("llama.cpp, the checkpoint itself (Q4_1)", models.GGUF), *((f"llama.cpp {kind}", models.gguf(kind)) for kind in PEERS)):
+        rows[name] = _row(_against(expected, prompts, _llama(path)), path.stat().st_size)
+    int8 = rows["bise int8, float32 cache"]
+    return {
+        "what": "KL(float32 checkpoint || quantized) in nats and top-1 agreement, on the verification prompts",
+        "machine": machine(),
+        "positions": sum(map(len, prompts)),
+        "table": rows,
+        "ratios": {"int8 mean KL": int8["mean_kl"], "int8 top-1": int8["top1_agreement"]},
+        "bars": {"int8 mean KL": MEAN_KL_BAR, "int8 top-1": TOP1_BAR},
+    }
+
+
+def _fresh(options: ExportOptions) -> ExportOptions:
+    return ExportOptions(precision=options.precision, kv=options.kv, overwrite=True, verify=False)
+
+
+def _llama(path: Path) -> Logits:
+    model = models.llama(path, 1024, 2, logits_all=True)
+
+    def logits(prompt: Sequence[int]) -> Float32:
+        model.reset()
+        model.eval(list(prompt))
+        return np.array(model.scores[: len(prompt)], np.float32)
+
+    return logits
+
+
+def _against(expected: Sequence[Float32], prompts: Sequence[Sequence[int]], logits: Logits) -> Agreement:
+    return compare((one, logits(prompt)) for one, prompt in zip(expected, prompts, strict=True))
+
+
+def _row(agreement: Agreement, size_bytes: int) -> dict[str, float]:
+    return {
+        "mean_kl": agreement.mean_kl,
+        "p99_kl": agreement.p99_kl,
+        "top1_agreement": agreement.top1_agreement,
+        "size_mb": size_bytes / 1e6,
+    }
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
