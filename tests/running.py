@@ -37,9 +37,13 @@ class RunningDaemon:
 
 
 @contextmanager
-def running(bundle: Path, folder: Path, load: Callable[..., Any] = load_model, **settings: Any) -> Iterator[RunningDaemon]:
+def running(
+    bundle: Path, folder: Path, load: Callable[..., Any] = load_model, **settings: Any
+) -> Iterator[RunningDaemon]:
     """Runs a daemon on a socket in `folder`; it is stopped, and must end well, when the block is left."""
-    config = config_from_flags({"bundle": str(bundle), "listen": f"unix://{folder}/bise.sock", "threads": 2, **settings})
+    config = config_from_flags(
+        {"bundle": str(bundle), "listen": f"unix://{folder}/bise.sock", "threads": 2, **settings}
+    )
     started: Future[tuple[str, Server, asyncio.AbstractEventLoop]] = Future()
     ended: Future[None] = Future()
 
@@ -53,21 +57,21 @@ def running(bundle: Path, folder: Path, load: Callable[..., Any] = load_model, *
     def main() -> None:
         try:
             asyncio.run(run())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the test hears of it
             ended.set_exception(error)
             if not started.done():
                 started.set_exception(error)
         else:
             ended.set_result(None)
 
-    thread = threading.Thread(target=main, name="daemon-under-test")
+    thread = threading.Thread(target=main, name="daemon-under-test", daemon=True)
     thread.start()
+    address, server, loop = started.result(_PATIENCE_S)
+    daemon = RunningDaemon(address, ended, server, loop)
     try:
-        address, server, loop = started.result(_PATIENCE_S)
-        daemon = RunningDaemon(address, ended, server, loop)
         yield daemon
+    finally:
         if not ended.done():
             daemon.stop()
-        ended.result(_PATIENCE_S)
-    finally:
         thread.join(_PATIENCE_S)
+    ended.result(0)

@@ -116,5 +116,5 @@ def _one_line_errors(command: str) -> Iterator[None]:
     try:
         yield
     except (ExportError, BundleError, OSError) as error:
-        typer.echo(f"bise {command}: {error}", err=True)
+        typer.echo(f"bise {command}: {' '.join(str(error).split())}", err=True)
         raise typer.Exit(1) from None

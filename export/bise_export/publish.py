@@ -39,6 +39,10 @@ def published(target: Path, *, replace: bool) -> Iterator[Path]:
 
 
 def _check_replaceable(target: Path, *, replace: bool) -> None:
+    if target.is_symlink():
+        raise ExportError(
+            f"{target}: expected a path where nothing is yet, got a symbolic link. Give the folder itself."
+        )
     if not replace:
         raise ExportError(f"{target}: expected a path where nothing is yet. Choose another, or give --overwrite.")
     if not (target / "bundle.json").is_file():
@@ -50,7 +54,11 @@ def _swap(folder: Path, target: Path) -> None:
     old = target.with_name(f".{target.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     target.rename(old)
-    folder.rename(target)
+    try:
+        folder.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
     shutil.rmtree(old)
 
 

@@ -23,7 +23,7 @@ CHUNK_BYTES = 32 << 20
 decoding them takes, two to three times as much.
 """
 
-LOGITS_BYTES = 64 << 20
+LOGITS_BYTES = 32 << 20
 """Logits held at once: the output matrix is read once per group of prompts whose logits fit."""
 
 Cache = Callable[[int, Float32, Float32], tuple[Float32, Float32]]

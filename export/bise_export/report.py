@@ -41,9 +41,10 @@ def render_report(report: VerifyReport, stored: bundle_pb2.Bundle, folder: Path)
 
 
 def report_json(report: VerifyReport, stored: bundle_pb2.Bundle) -> dict[str, object]:
-    """The same as an object of JSON values; figures in the form the manifest has, "Infinity" for one that is not finite.
+    """The same as an object of JSON values.
 
-    `accuracy` is null if no checkpoint was given, `stored_accuracy` if the manifest holds none.
+    Figures have the manifest's form, where one that is not finite is the string "Infinity". `accuracy` is null if no
+    checkpoint was given, `stored_accuracy` if the manifest holds none.
     """
     return {
         "name": stored.name,

@@ -48,22 +48,20 @@ class ModelSpec:
         for field in fields(self):
             value = getattr(self, field.name)
             if (limit := _LIMITS.get(field.name)) is not None and not 1 <= value <= limit:
-                raise SourceError(f"{field.name}: expected 1 to {limit}, got {value}")
+                raise _refused(field.name, f"1 to {limit}", value)
         if self.num_heads % self.num_kv_heads:
-            raise SourceError(
-                f"num_kv_heads: expected a divisor of num_heads {self.num_heads}, got {self.num_kv_heads}"
-            )
+            raise _refused("num_kv_heads", f"a divisor of num_heads {self.num_heads}", self.num_kv_heads)
         if self.head_dim % 8:
-            raise SourceError(f"head_dim: expected a multiple of 8, got {self.head_dim}")
+            raise _refused("head_dim", "a multiple of 8", self.head_dim)
         if not 0 < self.rms_norm_eps < 1:
-            raise SourceError(f"rms_norm_eps: expected a number between 0 and 1, got {self.rms_norm_eps}")
+            raise _refused("rms_norm_eps", "a number between 0 and 1", self.rms_norm_eps)
         if not 1 <= self.rope_theta < 1e12:
-            raise SourceError(f"rope_theta: expected 1 to 1e12, got {self.rope_theta}")
+            raise _refused("rope_theta", "1 to 1e12", self.rope_theta)
         if self.sliding_window is not None and self.sliding_window < 1:
-            raise SourceError(f"sliding_window: expected at least 1 token, got {self.sliding_window}")
+            raise _refused("sliding_window", "at least 1 token", self.sliding_window)
         for token_id in (*self.eos_token_ids, *(() if self.bos_token_id is None else (self.bos_token_id,))):
             if not 0 <= token_id < self.vocab_size:
-                raise SourceError(f"special token id: expected 0 to {self.vocab_size - 1}, got {token_id}")
+                raise _refused("special token id", f"0 to {self.vocab_size - 1}", token_id)
 
     @property
     def q_size(self) -> int:
@@ -100,3 +98,7 @@ class ModelSpec:
                 }.items()
             }
         return shapes
+
+
+def _refused(name: str, expected: str, got: float) -> SourceError:
+    return SourceError(f"{name}: expected {expected}, got {got}. Get the model's own files again.")

@@ -39,6 +39,8 @@ _PARITY_LIMITS = {
     ("cuda", True): 5e-3,
 }
 _FLOAT_ACTIVATIONS = 1
+# Beside a loaded graph the reference takes its weights in smaller pieces than it would alone.
+_CHUNK_BYTES = 16 << 20
 
 Step = Callable[[str], None]
 
@@ -128,7 +130,8 @@ def measure_accuracy(
         )
     step("running the graph as it ships against the checkpoint's weights")
     model = read_model(folder / bundle.graph.model_file).SerializeToString()
-    return _run(folder, bundle, model, Reference(against.spec, against.weights))[0]
+    reference = Reference(against.spec, against.weights, chunk_bytes=_CHUNK_BYTES)
+    return _run(folder, bundle, model, reference)[0]
 
 
 def accuracy_message(accuracy: Agreement) -> bundle_pb2.Accuracy:

@@ -10,6 +10,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
+from bise_export.errors import ExportError
+
 # onnxruntime maps external data by page; a tensor on a page of its own is used in place.
 _ALIGNMENT_BYTES = 4096
 
@@ -63,18 +65,19 @@ class WeightFile:
     """A weight file being written. Bytes go to their place with `pwrite`: safe from several threads, nothing buffered.
 
     Raises:
-        OSError: the disk is full (found when the file is opened, before any work) or failed.
+        ExportError: the disk is full (found when the file is opened, before any work) or failed.
     """
 
     def __init__(self, path: Path, layout: Layout) -> None:
         self._layout = layout
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
         try:
             if layout.size_bytes:
                 os.posix_fallocate(self._file, 0, layout.size_bytes)
-        except OSError:
+        except OSError as error:
             os.close(self._file)
-            raise
+            raise self._failed(layout.size_bytes, error) from error
 
     def write(self, name: str, values: NDArray[np.generic], first_row: int = 0) -> None:
         """Writes rows of a tensor, starting at `first_row`; within a row only the order of elements counts."""
@@ -83,10 +86,13 @@ class WeightFile:
         assert values.dtype == placed.dtype, (placed, values.dtype)
         assert values.nbytes == len(values) * row_bytes, (placed, values.shape)
         assert first_row + len(values) <= placed.shape[0], (placed, first_row, values.shape)
-        view = memoryview(np.ascontiguousarray(values).tobytes())
+        view = np.ascontiguousarray(values).reshape(-1).view(np.uint8).data
         offset = placed.offset + first_row * row_bytes
         while view:
-            written = os.pwrite(self._file, view, offset)
+            try:
+                written = os.pwrite(self._file, view, offset)
+            except OSError as error:
+                raise self._failed(len(view), error) from error
             view, offset = view[written:], offset + written
 
     def __enter__(self) -> WeightFile:
@@ -100,3 +106,9 @@ class WeightFile:
                 os.fsync(self._file)
         finally:
             os.close(self._file)
+
+    def _failed(self, size_bytes: int, error: OSError) -> ExportError:
+        return ExportError(
+            f"{self._path}: expected room for {size_bytes} bytes, got: {error.strerror}. "
+            "Free some space or export elsewhere."
+        )

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-
-from bise import Client
-from bise_export.pipeline import ExportOptions
 from tests.bench import models
 from tests.bench.decode import PROMPT, ROUNDS, THREADS, TOKENS, EngineLoop
 from tests.bench.rounds import interleave, machine, ratio, summary
+
+from bise import Client
+from bise_export.pipeline import ExportOptions
 
 BAR = 0.8
 
@@ -63,7 +63,7 @@ def run() -> dict[str, Any]:
         "  CPU time of the client": caller.client_cpu_ms[1:],
     }
     return {
-        "what": f"milliseconds a token, one stream, int4, {TOKENS} tokens, {THREADS} threads; tokens/s ratio to the loop",
+        "what": f"milliseconds a token, one stream, int4, {TOKENS} tokens, {THREADS} threads",
         "machine": machine(),
         "rounds": figures,
         "summary": summary(figures),

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.bench import models
+from tests.bench.rounds import interleave, machine, ratio, summary
 
 from bise_daemon.config.load import config_from_flags
 from bise_daemon.engine.detokenize import StopMatcher
@@ -19,8 +21,6 @@ from bise_daemon.models.model import load_model
 from bise_daemon.scheduler.request import Request
 from bise_daemon.scheduler.scheduler import Scheduler
 from bise_export.pipeline import ExportOptions
-from tests.bench import models
-from tests.bench.rounds import interleave, machine, ratio, summary
 
 PROMPT = (
     "The bise is a cold wind from the north-east that blows over the Swiss plateau and down Lake Geneva. In winter its "
@@ -100,9 +100,7 @@ def run() -> dict[str, Any]:
         "bise int4": EngineLoop(models.bundle(ExportOptions(precision="int4", overwrite=True, verify=False))),
         "bise int8": EngineLoop(models.bundle(ExportOptions(precision="int8", overwrite=True, verify=False))),
     }
-    peers = {
-        f"llama.cpp {kind}": LlamaCpp(models.gguf(kind)) for kind in ("Q4_0", "Q8_0")
-    }
+    peers = {f"llama.cpp {kind}": LlamaCpp(models.gguf(kind)) for kind in ("Q4_0", "Q8_0")}
     figures = interleave({name: each.ms_per_token for name, each in {**loops, **peers}.items()}, ROUNDS)
     for loop in loops.values():
         loop.close()

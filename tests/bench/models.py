@@ -54,6 +54,4 @@ def gguf(kind: str) -> Path:
 
 def llama(path: Path, context: int, threads: int, **more: object) -> llama_cpp.Llama:
     """llama.cpp on a GGUF file, with as many threads as the others."""
-    return llama_cpp.Llama(
-        str(path), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False, **more
-    )
+    return llama_cpp.Llama(str(path), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False, **more)

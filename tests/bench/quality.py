@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.bench import models
+from tests.bench.rounds import machine
 
 from bise_export.agreement import Agreement, compare
 from bise_export.decoded import read_model
@@ -17,8 +19,6 @@ from bise_export.runner import Runner
 from bise_export.sources.open import open_checkpoint
 from bise_export.sources.weight import Float32
 from bise_proto.bundle import read_manifest
-from tests.bench import models
-from tests.bench.rounds import machine
 
 VARIANTS = (
     ExportOptions(precision="fp32"),
@@ -49,7 +49,10 @@ def run() -> dict[str, Any]:
         runner = Runner(folder, model.SerializeToString(), "cpu", max(map(len, prompts)))
         name = f"bise {options.precision}, {bundle.kv_cache.dtype} cache"
         rows[name] = _row(_against(expected, prompts, runner.logits), _size(folder))
-    for name, path in (("llama.cpp, the checkpoint itself (Q4_1)", models.GGUF), *((f"llama.cpp {kind}", models.gguf(kind)) for kind in PEERS)):
+    for name, path in (
+        ("llama.cpp, the checkpoint itself (Q4_1)", models.GGUF),
+        *((f"llama.cpp {kind}", models.gguf(kind)) for kind in PEERS),
+    ):
         rows[name] = _row(_against(expected, prompts, _llama(path)), path.stat().st_size)
     int8 = rows["bise int8, float32 cache"]
     return {

@@ -166,7 +166,9 @@ def test_a_prompt_too_long_is_refused_with_the_counts(client: Client) -> None:
         ("x" * 70_000, {}, "MESSAGE_TOO_LARGE"),
     ],
 )
-def test_bad_requests_say_what_is_wrong(client: Client, prompt: object, options: dict[str, object], reason: str) -> None:
+def test_bad_requests_say_what_is_wrong(
+    client: Client, prompt: object, options: dict[str, object], reason: str
+) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         client.generate(prompt, **options)  # type: ignore[arg-type]
     assert refusal.value.reason == reason

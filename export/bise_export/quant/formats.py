@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bise_export.errors import UnsupportedError
+from bise_export.errors import ExportError, UnsupportedError
 from bise_export.quant.blocks import quantize
 from bise_export.sources.weight import Float32
 
@@ -49,7 +49,11 @@ class Format(Protocol):
         ...
 
     def encode(self, matrix: Float32) -> tuple[NDArray[np.generic], ...]:
-        """Some rows of the matrix, as one array for each of `tensors`."""
+        """Some rows of the matrix, as one array for each of `tensors`.
+
+        Raises:
+            ExportError: a number is too large for the element type it is stored in.
+        """
         ...
 
 
@@ -67,7 +71,7 @@ class Floats:
         return (Stored(".weight", self.dtype, (rows, columns)),)
 
     def encode(self, matrix: Float32) -> tuple[NDArray[np.generic], ...]:
-        return (matrix.astype(self.dtype),)
+        return (narrowed(matrix, self.dtype),)
 
     def dividing(self, columns: int) -> Format:  # noqa: ARG002 - any number will do
         return self
@@ -99,7 +103,7 @@ class Blocks:
 
     def encode(self, matrix: Float32) -> tuple[NDArray[np.generic], ...]:
         integers, scales, zero_points = quantize(matrix, self.bits, self.block_size)
-        return pack(integers, self.bits), scales.astype(self.scale_dtype), pack(zero_points, self.bits)
+        return pack(integers, self.bits), narrowed(scales, self.scale_dtype), pack(zero_points, self.bits)
 
     def dividing(self, columns: int) -> Format:
         block_size = gcd(columns, self.block_size)
@@ -109,6 +113,22 @@ class Blocks:
                 "Use --precision fp16."
             )
         return replace(self, block_size=block_size)
+
+
+def narrowed(values: Float32, dtype: np.dtype[np.floating]) -> NDArray[np.floating]:
+    """`values` in a type that may be narrower.
+
+    Raises:
+        ExportError: a finite value is beyond its range.
+    """
+    with np.errstate(over="ignore"):
+        found = values.astype(dtype, copy=False)
+    if dtype.itemsize < values.dtype.itemsize and not np.isfinite(found).all():
+        raise ExportError(
+            f"expected magnitudes of at most {float(np.finfo(dtype).max):.6g} for {dtype.name}, "
+            f"got {float(np.abs(values).max()):.6g}. Export for cpu with --precision int8 or fp32."
+        )
+    return found
 
 
 def pack(integers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:

@@ -1,0 +1,175 @@
+"""Protos to the daemon's own values and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import grpc
+import pytest
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+
+from bise_daemon.engine.events import Finish, Finished, Times
+from bise_daemon.engine.generation import Piece
+from bise_daemon.engine.sampling import Choice, SamplingParams
+from bise_daemon.errors import Reason, RequestError
+from bise_daemon.wire import to_delta, to_done, to_messages, to_sampling, to_status
+from bise_proto.v1 import inference_pb2
+
+
+class Names:
+    """As much of a tokenizer as a delta needs."""
+
+    def token_bytes(self, token_id: int) -> bytes:
+        return f"<{token_id}>".encode()
+
+
+def details(status: status_pb2.Status) -> tuple[error_details_pb2.ErrorInfo, error_details_pb2.RetryInfo | None]:
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    assert status.details[0].Unpack(info)
+    assert len(status.details) == 1 or status.details[1].Unpack(retry)
+    return info, retry if len(status.details) == 2 else None
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_a_code_and_comes_back(reason: Reason) -> None:
+    status = to_status(RequestError(reason, "why.", numbers={"field": "x", "count": 3, "share": 0.5}))
+    assert code_pb2.Code.Name(status.code) in grpc.StatusCode.__members__
+    assert status.code not in (code_pb2.OK, code_pb2.UNKNOWN)
+    assert status.message == "why."
+    info, retry = details(status)
+    assert (info.reason, info.domain) == (reason.value, "bise")
+    assert dict(info.metadata) == {"field": "x", "count": "3", "share": "0.5"}
+    assert retry is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "code"),
+    [
+        (Reason.QUEUE_FULL, code_pb2.RESOURCE_EXHAUSTED),
+        (Reason.DRAINING, code_pb2.UNAVAILABLE),
+        (Reason.DEADLINE, code_pb2.DEADLINE_EXCEEDED),
+        (Reason.CONTEXT_OVERFLOW, code_pb2.INVALID_ARGUMENT),
+        (Reason.ENGINE_FAILED, code_pb2.INTERNAL),
+    ],
+)
+def test_codes_tell_callers_whether_to_try_again(reason: Reason, code: int) -> None:
+    assert to_status(RequestError(reason, "why.")).code == code
+
+
+def test_when_to_try_again_is_told_in_milliseconds() -> None:
+    _, retry = details(to_status(RequestError(Reason.QUEUE_FULL, "full.", retry_after_ms=1500)))
+    assert retry is not None
+    assert retry.retry_delay.ToMilliseconds() == 1500
+
+
+@pytest.mark.parametrize(
+    "letter", ["x", "é", "\N{CROISSANT}", "\ud800"], ids=["x", "e acute", "croissant", "surrogate"]
+)
+def test_a_message_fits_the_headers_it_travels_in(letter: str) -> None:
+    status = to_status(RequestError(Reason.ENGINE_FAILED, letter * 100_000))
+    assert len(status.message.encode()) <= 1003
+    assert status.message.endswith("…")
+
+
+def test_sampling_defaults_are_off() -> None:
+    assert to_sampling(inference_pb2.Options(), seed=7) == SamplingParams(seed=7)
+
+
+def test_sampling_is_what_was_asked() -> None:
+    options = inference_pb2.Options(
+        logprobs=True,
+        top_logprobs=3,
+        sampling=inference_pb2.Sampling(
+            temperature=0.5,
+            top_p=0.25,
+            top_k=40,
+            min_p=0.125,
+            repetition_penalty=1.5,
+            presence_penalty=0.75,
+            frequency_penalty=-0.5,
+            seed=0,
+            logit_bias={5: -2.0},
+        ),
+    )
+    assert to_sampling(options, seed=7) == SamplingParams(
+        temperature=0.5,
+        top_p=0.25,
+        top_k=40,
+        min_p=0.125,
+        repetition_penalty=1.5,
+        presence_penalty=0.75,
+        frequency_penalty=-0.5,
+        seed=0,
+        logit_bias={5: -2.0},
+        logprobs=True,
+        top_logprobs=3,
+    )
+
+
+def test_a_field_set_to_zero_is_not_a_field_left_out() -> None:
+    with pytest.raises(RequestError, match="top_p"):
+        to_sampling(inference_pb2.Options(sampling=inference_pb2.Sampling(top_p=0.0)), seed=7)
+
+
+def test_numbers_that_are_none_are_refused() -> None:
+    with pytest.raises(RequestError, match="temperature"):
+        to_sampling(inference_pb2.Options(sampling=inference_pb2.Sampling(temperature=float("nan"))), seed=7)
+
+
+def test_messages_keep_order_and_content() -> None:
+    found = to_messages([inference_pb2.Message(role="user", content="a"), inference_pb2.Message(role="x", content="")])
+    assert [(message.role, message.content) for message in found] == [("user", "a"), ("x", "")]
+
+
+def test_a_delta_is_all_its_pieces() -> None:
+    pieces = [
+        Piece("He", Choice(5, -0.5, [(5, -0.5), (6, -1.5)])),
+        Piece("", Choice(7, -2.0, [(6, -0.25)])),
+        Piece("llo", None),
+    ]
+    delta = to_delta(pieces, Names()).delta  # type: ignore[arg-type]  # all that a delta needs
+    assert delta.text == "Hello"
+    assert list(delta.token_ids) == [5, 7]
+    assert entries(delta.logprobs) == [(5, b"<5>", -0.5), (7, b"<7>", -2.0)]
+    assert entries(delta.logprobs[0].top) == [(5, b"<5>", -0.5), (6, b"<6>", -1.5)]
+    assert entries(delta.logprobs[1].top) == [(6, b"<6>", -0.25)]
+
+
+def entries(logprobs: Sequence[inference_pb2.TokenLogprob]) -> list[tuple[int, bytes, float]]:
+    return [(each.token_id, each.token, each.logprob) for each in logprobs]
+
+
+def test_logprobs_nobody_asked_for_are_not_there() -> None:
+    delta = to_delta([Piece("a", Choice(5))], Names()).delta  # type: ignore[arg-type]
+    assert list(delta.token_ids) == [5]
+    assert not delta.logprobs
+
+
+@pytest.mark.parametrize("finish", Finish)
+def test_every_finish_has_a_reason_on_the_wire(finish: Finish) -> None:
+    done = to_done(Finished(finish, "", 1, Times(1, 2, 3)), 4, 0).done
+    assert done.finish_reason != inference_pb2.FINISH_REASON_UNSPECIFIED
+
+
+@pytest.mark.parametrize(
+    ("times", "tokens", "expected"),
+    [
+        # (queue, prefill, first token, total) in ms, tokens/s; arrived at 100.
+        (Times(110, 150, 1150), 11, [10, 40, 50, 1050, 10]),
+        (Times(110, 150, 150), 1, [10, 40, 50, 50, 0]),  # one token: no pace
+        (Times(110, 150, 160), 0, [10, 40, 50, 60, 0]),  # eos at once
+        (Times(None, None, 130), 0, [30, 0, 30, 30, 0]),  # expired in the queue
+        (Times(110, None, 130), 0, [10, 20, 30, 30, 0]),  # expired in its prefill
+    ],
+)
+def test_times_count_from_arrival(times: Times, tokens: int, expected: Sequence[float]) -> None:
+    done = to_done(Finished(Finish.LENGTH, "", tokens, times), 4, 100).done
+    assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (4, tokens)
+    told = done.timings
+    assert [
+        told.queue_ms,
+        told.prefill_ms,
+        told.first_token_ms,
+        told.total_ms,
+        told.tokens_per_second,
+    ] == pytest.approx(expected)
