@@ -27,19 +27,36 @@ class Capacity:
 _RETRY_QUEUE_MS = 1000
 
 
-def admit(capacity: Capacity, prompt: Sequence[int], max_tokens: int | None, open_requests: int) -> int:
+def check_queue(capacity: Capacity, open_requests: int) -> None:
+    """Refuses what would wait too long; asked before a prompt is worth tokenizing.
+
+    Args:
+        open_requests: admitted before and not yet ended.
+
+    Raises:
+        RequestError: QUEUE_FULL.
+    """
+    if open_requests >= capacity.most_open_requests:
+        raise RequestError(
+            Reason.QUEUE_FULL,
+            f"{open_requests} requests are open; expected fewer than {capacity.most_open_requests}. Try again shortly.",
+            numbers={"open_requests": open_requests, "most_open_requests": capacity.most_open_requests},
+            retry_after_ms=_RETRY_QUEUE_MS,
+        )
+
+
+def admit(capacity: Capacity, prompt: Sequence[int], max_tokens: int | None) -> int:
     """Checks a request against what the device can hold.
 
     Args:
         prompt: token ids.
         max_tokens: as asked for; None is as many as fit.
-        open_requests: admitted before and not yet ended.
 
     Returns:
         The tokens granted for the answer: those asked for, or what the context limit leaves.
 
     Raises:
-        RequestError: EMPTY_PROMPT, INVALID_TOKEN_ID, INVALID_OPTION, CONTEXT_OVERFLOW or QUEUE_FULL.
+        RequestError: EMPTY_PROMPT, INVALID_TOKEN_ID, INVALID_OPTION or CONTEXT_OVERFLOW.
     """
     if not prompt:
         raise RequestError(Reason.EMPTY_PROMPT, "expected at least one prompt token, got none. Send some text.")
@@ -63,12 +80,5 @@ def admit(capacity: Capacity, prompt: Sequence[int], max_tokens: int | None, ope
             f"the prompt has {len(prompt)} tokens; expected at most {capacity.context_limit - 1}, "
             f"to leave one for the answer within the context limit of {capacity.context_limit}. Shorten the prompt.",
             numbers={"prompt_tokens": len(prompt), "context_limit": capacity.context_limit},
-        )
-    if open_requests >= capacity.most_open_requests:
-        raise RequestError(
-            Reason.QUEUE_FULL,
-            f"{open_requests} requests are open; expected fewer than {capacity.most_open_requests}. Try again shortly.",
-            numbers={"open_requests": open_requests, "most_open_requests": capacity.most_open_requests},
-            retry_after_ms=_RETRY_QUEUE_MS,
         )
     return room if max_tokens is None else min(max_tokens, room)

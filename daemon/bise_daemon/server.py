@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
@@ -51,12 +51,13 @@ class Server:
         self._stage = Stage()
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
         self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
         self.listening: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
         """The address in use, once there is one: a TCP port 0 is resolved."""
 
     def stop(self) -> None:
-        """Begins the drain; `run` returns when it is over."""
-        self._stopping.set()
+        """Begins the drain; `run` returns when it is over. Called again, it ends the drain at once."""
+        (self._hurrying if self._stopping.is_set() else self._stopping).set()
 
     async def run(self) -> None:
         """Serves until `stop`, or until the engine fails.
@@ -71,7 +72,8 @@ class Server:
             try:
                 await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
                 model = await asyncio.to_thread(self._load, self._config)
-                await self._serve(model)
+                if not self._stopping.is_set():
+                    await self._serve(model)
             finally:
                 await grpc_server.stop(_STOP_GRACE_S)
 
@@ -106,47 +108,48 @@ class Server:
 
         dispatcher = Dispatcher(make_engine)
         engine = dispatcher.engine
-        engine.start()
         capacity = Capacity(
             model.limits.context_tokens,
             model.bundle.architecture.vocab_size,
             model.limits.slots + self._config.max_queue,
         )
-        self._stage.serve(Serving(model, dispatcher, capacity))
-        await self._report(health_pb2.HealthCheckResponse.SERVING)
-        logger.info(
-            "serving %s: loaded in %.0f ms, context limit %d tokens, %d slots",
-            model.bundle.name,
-            model.load_ms,
-            capacity.context_limit,
-            model.limits.slots,
-        )
-        ended = asyncio.wrap_future(engine.ended)
-        stopping = asyncio.ensure_future(self._stopping.wait())
-        both: tuple[asyncio.Future[Any], ...] = (ended, stopping)
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        stopping.cancel()
-        self._stage.drain()
-        await self._health.enter_graceful_shutdown()
-        if not ended.done():
-            await self._drain(dispatcher)
+        engine.start()
+        try:
+            self._stage.serve(Serving(model, dispatcher, capacity))
+            await self._report(health_pb2.HealthCheckResponse.SERVING)
+            logger.info(
+                "serving %s: loaded in %.0f ms, context limit %d tokens, %d slots",
+                model.bundle.name,
+                model.load_ms,
+                capacity.context_limit,
+                model.limits.slots,
+            )
+            await _first(self._stopping.wait(), asyncio.wrap_future(engine.ended))
+            self._stage.drain()
+            await self._health.enter_graceful_shutdown()
+            if not engine.ended.done():
+                await self._drain(dispatcher)
+        finally:
             await asyncio.to_thread(engine.stop)
-        await ended
+        engine.ended.result()
 
     async def _drain(self, dispatcher: Dispatcher) -> None:
         logger.info("draining: %d requests open", dispatcher.open_requests)
-        try:
-            await asyncio.wait_for(dispatcher.wait_idle(), self._config.drain_timeout_s)
-        except TimeoutError:
-            logger.warning(
-                "drain ended after %g s with %d requests open; they fail with DRAINING",
-                self._config.drain_timeout_s,
-                dispatcher.open_requests,
-            )
+        await _first(dispatcher.wait_idle(), self._hurrying.wait(), timeout_s=self._config.drain_timeout_s)
+        if dispatcher.open_requests:
+            logger.warning("the drain ended with %d requests open; they fail with DRAINING", dispatcher.open_requests)
 
     async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
         for service in ("", *_SERVICES):
             await self._health.set(service, status)
+
+
+async def _first(*waits: Awaitable[Any], timeout_s: float | None = None) -> None:
+    """Returns when one of several waits is over, or after `timeout_s`; the others are given up."""
+    futures = [asyncio.ensure_future(wait) for wait in waits]
+    await asyncio.wait(futures, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+    for future in futures:
+        future.cancel()
 
 
 async def serve(config: DaemonConfig) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, contextmanager
 
-from bise_daemon.admission import admit
+from bise_daemon.admission import admit, check_queue
 from bise_daemon.chat.message import Prompt
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.engine.detokenize import StopMatcher
@@ -28,6 +29,8 @@ ProtoRequest = inference_pb2.GenerateRequest | inference_pb2.ChatRequest | infer
 _INLINE_BYTES = 4096
 # A partial answer must be on its way before the caller's own deadline cuts the line.
 _DEADLINE_MARGIN_MS = 20.0
+# An answer that has ended must be read within this.
+_READING_GRACE_MS = 5000.0
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
@@ -48,8 +51,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 return Prompt(list(request.token_ids.ids), "")
             return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
 
-        async for response in self._answer(encode, request, context, continues=True):
-            yield response
+        async with aclosing(self._answer(encode, request, context, continues=True)) as responses:
+            async for response in responses:
+                yield response
 
     async def Chat(  # noqa: N802 - the proto's name
         self, request: inference_pb2.ChatRequest, context: Context
@@ -59,8 +63,9 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         def encode(serving: Serving) -> Prompt:
             return serving.model.chat.encode(to_messages(request.messages))
 
-        async for response in self._answer(encode, request, context, continues=False):
-            yield response
+        async with aclosing(self._answer(encode, request, context, continues=False)) as responses:
+            async for response in responses:
+                yield response
 
     async def CountTokens(  # noqa: N802 - the proto's name
         self, request: inference_pb2.CountTokensRequest, context: Context
@@ -91,18 +96,20 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         context: Context,
         *,
         continues: bool,
-    ) -> AsyncIterator[inference_pb2.GenerateResponse]:
+    ) -> AsyncGenerator[inference_pb2.GenerateResponse, None]:
         """The stream of one answer. `continues`: it goes on from the prompt's own text."""
         arrived_ms = clock_ms()
         options = request.options
         try:
             serving = self._stage.serving()
+            check_queue(serving.capacity, serving.dispatcher.open_requests)
             prompt = await self._encode(serving, encode, request)
             seed = secrets.randbits(64)
             sampling = to_sampling(options, seed)
             sampling.check_vocabulary(serving.capacity.vocab_size)
             asked = options.max_tokens if options.HasField("max_tokens") else None
-            granted = admit(serving.capacity, prompt.token_ids, asked, serving.dispatcher.open_requests)
+            check_queue(serving.capacity, serving.dispatcher.open_requests)  # others came while this one was encoded
+            granted = admit(serving.capacity, prompt.token_ids, asked)
             tokenizer = serving.model.tokenizer
             generation = Generation(
                 Sampler(sampling, prompt.token_ids),
@@ -110,12 +117,11 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 StopMatcher(options.stop),
                 frozenset() if options.ignore_eos else tokenizer.eos_token_ids,
             )
-            job = Request(
-                secrets.token_hex(8), prompt.token_ids, granted, self._deadline_ms(options, context, arrived_ms)
-            )
+            deadline_ms = self._deadline_ms(options, context, arrived_ms)
+            job = Request(secrets.token_hex(8), prompt.token_ids, granted, deadline_ms)
         except RequestError as error:
             await abort(context, error)
-        with serving.dispatcher.submit(job, generation) as answer:
+        with _cancelled_after(deadline_ms + _READING_GRACE_MS), serving.dispatcher.submit(job, generation) as answer:
             yield inference_pb2.GenerateResponse(
                 accepted=inference_pb2.Accepted(
                     request_id=job.id,
@@ -142,7 +148,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
     def _deadline_ms(self, options: inference_pb2.Options, context: Context, arrived_ms: float) -> float:
         """The earlier of the budget's end and the call's own deadline, on the engine's clock."""
         remaining_s: float | None = context.time_remaining()  # the stubs forget that there may be none
-        ends = [] if remaining_s is None else [arrived_ms + remaining_s * 1e3 - _DEADLINE_MARGIN_MS]
+        ends = [] if remaining_s is None else [clock_ms() + remaining_s * 1e3 - _DEADLINE_MARGIN_MS]
         if options.budget.HasField("total_ms"):
             ends.append(arrived_ms + options.budget.total_ms)
         return min(ends, default=arrived_ms + self._default_timeout_ms)
@@ -158,6 +164,18 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if size_bytes <= _INLINE_BYTES:
             return encode(serving)
         return await asyncio.to_thread(encode, serving)
+
+
+@contextmanager
+def _cancelled_after(end_ms: float) -> Iterator[None]:
+    """Cancels the call at `end_ms` on the engine's clock: one whose caller never reads must not keep its place."""
+    task = asyncio.current_task()
+    assert task is not None
+    timer = asyncio.get_running_loop().call_later(max(0.0, end_ms - clock_ms()) / 1e3, task.cancel)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _pieces(events: Sequence[Event]) -> list[Piece]:

@@ -1,7 +1,7 @@
 """Records SmolLM2's greedy answers as transformers computes them in float32 (tests/golden/greedy.json).
 
-Needs the `reference` extra and `accelerate`. Run from the root: `python tests/golden/make_greedy.py`. transformers reads
-the same GGUF file, weights, tokenizer and chat template, with code of its own.
+Needs the `reference` extra and `accelerate`. Run from the root: `python tests/golden/make_greedy.py`. It reads
+the same GGUF file (weights, tokenizer, chat template) with code of its own.
 """
 
 from __future__ import annotations
@@ -24,6 +24,19 @@ MAX_TOKENS = 64
 PROMPTS = 5
 
 
+@torch.no_grad()
+def greedy(model: torch.nn.Module, prompt: torch.Tensor) -> list[int]:
+    """The most likely tokens; a plain loop, since `generate` also applies what the generation config says."""
+    found: list[int] = []
+    step, cache = prompt, None
+    while len(found) < MAX_TOKENS:
+        output = model(step, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        step = output.logits[:, -1:].argmax(-1)
+        found.append(int(step))
+    return found
+
+
 def main() -> None:
     """Loads, asks, writes."""
     tokenizer = AutoTokenizer.from_pretrained(MODELS, gguf_file=FILE)
@@ -33,11 +46,7 @@ def main() -> None:
         messages = [{"role": "user", "content": question}]
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         prompt = tokenizer(text, add_special_tokens=False, return_tensors="pt").input_ids
-        with torch.no_grad():
-            found = model.generate(
-                prompt, max_new_tokens=MAX_TOKENS, min_new_tokens=MAX_TOKENS, do_sample=False, eos_token_id=-1
-            )
-        answer = found[0, prompt.shape[1] :].tolist()
+        answer = greedy(model, prompt)
         cases.append({"question": question, "prompt": prompt[0].tolist(), "token_ids": answer})
     text = json.dumps({"max_tokens": MAX_TOKENS, "cases": cases}, indent=None, separators=(",", ":"))
     Path(__file__).with_name("greedy.json").write_text(

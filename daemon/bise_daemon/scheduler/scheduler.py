@@ -11,6 +11,11 @@ from bise_daemon.scheduler.request import Ending, Phase, Request
 from bise_daemon.scheduler.step import Decode, Move, Outcome, Prefill, Row, StepPlan
 
 
+# With a float cache, onnxruntime computes a single query token with another kernel: equal but for the last bits. A prompt
+# must not come out differently for how it was cut, so a chunk of one token is never what is left of it.
+_SMALLEST_CHUNK = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What the device gives.
@@ -189,7 +194,11 @@ class Scheduler:
     def _prefill(self, request: Request) -> Prefill:
         assert request.slot is not None
         start = request.computed_tokens
-        tokens = request.prompt[start : start + self.limits.prefill_chunk_tokens]
+        left = len(request.prompt) - start
+        size = min(self.limits.prefill_chunk_tokens, left)
+        if left - size == 1 and size > _SMALLEST_CHUNK:
+            size -= 1
+        tokens = request.prompt[start : start + size]
         return Prefill(request.id, request.slot, start, tokens, start + len(tokens) == len(request.prompt))
 
     def _decode(self, first: int, last: int) -> Decode:

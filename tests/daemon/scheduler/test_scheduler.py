@@ -65,6 +65,19 @@ def test_a_prompt_runs_in_chunks_and_only_the_last_samples() -> None:
     assert work == Decode(0, [Row("a", 7, 10)])
 
 
+@pytest.mark.parametrize(("prompt", "sizes"), [(4, [4]), (5, [3, 2]), (9, [4, 3, 2]), (1, [1]), (2, [2])])
+def test_no_chunk_of_one_token_is_left_over(prompt: int, sizes: list[int]) -> None:
+    scheduler = Scheduler(LIMITS)
+    scheduler.submit(request("a", prompt=prompt))
+    seen = []
+    while sum(seen) < prompt:
+        plan = scheduler.plan(0)
+        assert isinstance(plan.work, Prefill)
+        seen.append(len(plan.work.tokens))
+        scheduler.commit(plan, {"a": Outcome(7, False)} if plan.work.samples else {})
+    assert seen == sizes
+
+
 def test_an_answer_ends_at_its_length() -> None:
     scheduler = Scheduler(LIMITS)
     scheduler.submit(request("a", max_tokens=3))

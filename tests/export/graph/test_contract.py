@@ -78,6 +78,7 @@ def test_inputs_and_outputs_are_the_contracts(exported, name, kv):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", tiny.SPECS)
 @pytest.mark.parametrize(("precision", "block_size"), KINDS)
 @pytest.mark.parametrize("kv", ["int8", "fp16", "fp32"])
