@@ -124,7 +124,7 @@ class Server:
                 capacity.context_limit,
                 model.limits.slots,
             )
-            await _first(self._stopping.wait(), asyncio.wrap_future(engine.ended))
+            await _first(self._stopping.wait(), asyncio.shield(asyncio.wrap_future(engine.ended)))
             self._stage.drain()
             await self._health.enter_graceful_shutdown()
             if not engine.ended.done():

@@ -10,9 +10,8 @@ from itertools import count
 from bise_daemon.scheduler.request import Ending, Phase, Request
 from bise_daemon.scheduler.step import Decode, Move, Outcome, Prefill, Row, StepPlan
 
-
-# With a float cache, onnxruntime computes a single query token with another kernel: equal but for the last bits. A prompt
-# must not come out differently for how it was cut, so a chunk of one token is never what is left of it.
+# With a float cache, onnxruntime computes a single query token with another kernel, equal but for the last bits. A
+# prompt must not come out differently for how it was cut, so a chunk of one token is never what is left of it.
 _SMALLEST_CHUNK = 2
 
 
