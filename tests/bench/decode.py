@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from tests.bench import models
-from tests.bench.rounds import interleave, machine, ratio, summary
+from tests.bench.rounds import Figures, interleave, machine, ratio, summary
 
 from bise_daemon.config.load import config_from_flags
 from bise_daemon.engine.detokenize import StopMatcher
@@ -21,6 +21,7 @@ from bise_daemon.models.model import load_model
 from bise_daemon.scheduler.request import Request
 from bise_daemon.scheduler.scheduler import Scheduler
 from bise_export.pipeline import ExportOptions
+from bise_export.quant.recipes import Precision
 
 PROMPT = (
     "The bise is a cold wind from the north-east that blows over the Swiss plateau and down Lake Geneva. In winter its "
@@ -28,7 +29,8 @@ PROMPT = (
 )
 THREADS = 2
 TOKENS = 128
-ROUNDS = 9
+ROUNDS = 15
+PAIRS: tuple[tuple[Precision, str], ...] = (("int4", "Q4_0"), ("int8", "Q8_0"))
 BAR = 1.15
 
 
@@ -95,14 +97,13 @@ class LlamaCpp:
 
 
 def run() -> dict[str, Any]:
-    """The table, as plain values."""
-    loops = {
-        "bise int4": EngineLoop(models.bundle(ExportOptions(precision="int4", overwrite=True, verify=False))),
-        "bise int8": EngineLoop(models.bundle(ExportOptions(precision="int8", overwrite=True, verify=False))),
-    }
-    peers = {f"llama.cpp {kind}": LlamaCpp(models.gguf(kind)) for kind in ("Q4_0", "Q8_0")}
-    figures = interleave({name: each.ms_per_token for name, each in {**loops, **peers}.items()}, ROUNDS)
-    for loop in loops.values():
+    """The table, as plain values; each precision is run against its peer alone, so that only two share the machine."""
+    figures: Figures = {}
+    for precision, kind in PAIRS:
+        loop = EngineLoop(models.bundle(ExportOptions(precision=precision, overwrite=True, verify=False)))
+        peer = LlamaCpp(models.gguf(kind))
+        contenders = {f"bise {precision}": loop.ms_per_token, f"llama.cpp {kind}": peer.ms_per_token}
+        figures |= interleave(contenders, ROUNDS)
         loop.close()
     return {
         "what": f"milliseconds a token, one row, greedy, {TOKENS} tokens after a prompt of about 50, {THREADS} threads",
@@ -110,8 +111,8 @@ def run() -> dict[str, Any]:
         "rounds": figures,
         "summary": summary(figures),
         "ratios": {
-            "llama.cpp Q4_0 / bise int4": ratio(figures, "llama.cpp Q4_0", "bise int4"),
-            "llama.cpp Q8_0 / bise int8": ratio(figures, "llama.cpp Q8_0", "bise int8"),
+            f"llama.cpp {kind} / bise {precision}": ratio(figures, f"llama.cpp {kind}", f"bise {precision}")
+            for precision, kind in PAIRS
         },
         "bars": {"llama.cpp Q4_0 / bise int4": BAR},
     }

@@ -37,7 +37,7 @@ class Request:
     """
 
     id: str
-    prompt: Sequence[int]
+    prompt: Sequence[int] = field(repr=False)  # nobody's words belong in a log
     max_tokens: int
     deadline_ms: float | None = None
     phase: Phase = field(default=Phase.WAITING, init=False)

@@ -12,6 +12,7 @@ from bise_export.quant.formats import Blocks, Floats, Format
 Precision = Literal["int4", "int8", "fp16", "fp32"]
 Target = Literal["cpu", "cuda"]
 
+_LARGEST_BLOCK = 128
 _ACTIVATIONS: dict[Target, np.dtype[np.floating]] = {"cpu": np.dtype(np.float32), "cuda": np.dtype(np.float16)}
 
 
@@ -42,6 +43,7 @@ def recipe(precision: Precision, block_size: int, target: Target) -> Recipe:
         layers = embedding = Floats(np.dtype(np.float16 if precision == "fp16" else np.float32))
     else:
         layers = Blocks(int(precision.removeprefix("int")), block_size, activations)
-        # The vocabulary's matrix suffers most from 4 bits: on SmolLM2 they raise the mean KL from 0.32 to 0.46.
-        embedding = Blocks(8, block_size, activations)
+        # The vocabulary's matrix suffers most from 4 bits: on SmolLM2 they raise the mean KL from 0.31 to 0.44. In 8
+        # bits it does not feel larger blocks, which spare a head that is read for every token a tenth of its bytes.
+        embedding = Blocks(8, block_size if precision == "int8" else _LARGEST_BLOCK, activations)
     return Recipe(precision, block_size, target, layers, embedding, activations)
