@@ -1,0 +1,66 @@
+"""README's table of measurements, made from the committed results: `python -m tests.bench.readme` writes it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+RESULTS = Path(__file__).parent / "results"
+BEGIN, END = "<!-- measured: python -m tests.bench.readme -->\n", "<!-- /measured -->\n"
+
+
+def table(results: Path = RESULTS) -> str:
+    """The Markdown of the results in a folder."""
+    decode, client, quality = (_read(results / f"{name}.json") for name in ("decode", "client", "quality"))
+    ms = {name: row["median"] for name, row in (decode["summary"] | client["summary"]).items()}
+    cost = quality["table"]
+    machine = decode["machine"]
+    lines = [
+        f"{machine['cores']} cores of {machine['cpu']}, {', '.join(machine['vector_extensions'])}; "
+        + "; ".join(f"{name} {machine['packages'][name]}" for name in ("onnxruntime", "llama-cpp-python"))
+        + "; "
+        "SmolLM2-135M-Instruct; medians of interleaved rounds.",
+        "",
+        "| what | bise | beside it | ratio | command |",
+        "|---|---|---|---|---|",
+    ]
+    for precision, kind in (("int4", "Q4_0"), ("int8", "Q8_0")):
+        ratio = decode["ratios"][f"llama.cpp {kind} / bise {precision}"]
+        lines.append(
+            f"| decode, one row, {precision} | {ms[f'bise {precision}']:.2f} ms a token "
+            f"| llama.cpp {kind}: {ms[f'llama.cpp {kind}']:.2f} ms | {ratio:.2f} | `python -m tests.bench decode` |"
+        )
+    ratio = client["ratios"]["SDK tokens/s / engine loop tokens/s"]
+    lines.append(
+        f"| tokens/s at the SDK, unix socket | {1e3 / ms['SDK over unix socket']:.0f} "
+        f"| engine loop alone: {1e3 / ms['engine loop']:.0f} | {ratio:.2f} | `python -m tests.bench client` |"
+    )
+    for name, peer in (("int4, int8 cache", "Q4_0"), ("int8, float32 cache", "Q8_0")):
+        lines.append(
+            f"| mean KL and top-1 against float32, {name} | {_cost(cost[f'bise {name}'])} "
+            f"| llama.cpp {peer}: {_cost(cost[f'llama.cpp {peer}'])} | | `python -m tests.bench quality` |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def rendered(readme: str) -> str:
+    """The README with the table in its place."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}{table()}{END}{after}"
+
+
+def _read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def _cost(row: dict[str, float]) -> str:
+    return f"{row['mean_kl']:.2g} nats, {row['top1_agreement']:.1%}"
+
+
+if __name__ == "__main__":
+    README.write_text(rendered(README.read_text(encoding="utf-8")), encoding="utf-8")
