@@ -93,8 +93,8 @@ def _accuracy(bundle: bundle_pb2.Bundle) -> Iterable[tuple[str, str]]:
     accuracy = bundle.accuracy
     yield "against", f"{accuracy.reference}, {accuracy.positions:,} positions of {accuracy.prompts} prompts"
     yield "same next token", f"{accuracy.top1_agreement:.1%}"
-    yield "KL divergence", f"mean {accuracy.mean_kl:.2g}, 99th percentile {accuracy.p99_kl:.2g} nats"
-    yield "largest difference", f"{accuracy.max_logit_difference:.2g} of a logit"
+    yield "KL divergence", f"mean {accuracy.mean_kl:.3g}, 99th percentile {accuracy.p99_kl:.3g} nats"
+    yield "largest difference", f"{accuracy.max_logit_difference:.3g} of a logit"
 
 
 def _provenance(provenance: bundle_pb2.Provenance) -> Iterable[tuple[str, str]]:

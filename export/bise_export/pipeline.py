@@ -117,7 +117,7 @@ def export(source: Path, target: Path, options: ExportOptions, progress: Progres
         layout = Layout()
         model = decoder.build(spec, plan, cache, context, layout, WEIGHT_FILE, version("bise"))
         _check_disk(folder, layout.size_bytes)
-        progress.step(f"writing {plan.layers.name} weights")
+        progress.step(f"writing {plan.precision} weights")
         progress.weights(sum(matrix.rows * matrix.columns for matrix in matrices))
         with WeightFile(folder / WEIGHT_FILE, layout) as file:
             store_matrices(matrices, checkpoint.weights, file, options.threads, progress.advance)
@@ -127,7 +127,7 @@ def export(source: Path, target: Path, options: ExportOptions, progress: Progres
         name = options.name or checkpoint.name
         bundle = manifest(checkpoint, plan, cache, context, matrices, vectors, tokenizer, name, options.version)
         if _measures(options, spec, layout.size_bytes):
-            progress.step("measuring accuracy against the checkpoint")
+            progress.step("measuring accuracy")
             bundle.accuracy.CopyFrom(_accuracy(folder, bundle, checkpoint, thoroughly=options.verify is True))
         progress.step("hashing and publishing")
         write_manifest(folder, bundle, checkpoint.files)

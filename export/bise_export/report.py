@@ -17,9 +17,9 @@ _ROWS: tuple[tuple[str, Callable[[bundle_pb2.Accuracy], str]], ...] = (
     ("against", lambda found: found.reference),
     ("positions", lambda found: f"{found.positions:,} of {found.prompts} prompts"),
     ("same next token", lambda found: f"{found.top1_agreement:.1%}"),
-    ("mean KL", lambda found: f"{found.mean_kl:.2g} nats"),
-    ("99th percentile of KL", lambda found: f"{found.p99_kl:.2g} nats"),
-    ("largest logit difference", lambda found: f"{found.max_logit_difference:.2g}"),
+    ("mean KL", lambda found: f"{found.mean_kl:.3g} nats"),
+    ("99th percentile of KL", lambda found: f"{found.p99_kl:.3g} nats"),
+    ("largest logit difference", lambda found: f"{found.max_logit_difference:.3g}"),
 )
 
 
@@ -64,7 +64,7 @@ def _proofs(report: VerifyReport) -> Iterable[tuple[str, str]]:
     within = parity.mean_kl <= report.parity_limit
     yield "files", f"{report.files} of {report.files} have the size and hash the manifest says"
     yield "graph", "computes what its bytes say" if within else "does not compute what its bytes say"
-    yield "", f"mean KL {parity.mean_kl:.2g} nats, at most {report.parity_limit:g} allowed"
+    yield "", f"mean KL {parity.mean_kl:.3g} nats, at most {report.parity_limit:g} allowed"
     yield "", f"{parity.positions:,} positions of {parity.prompts} prompts"
     yield "onnxruntime", f"loads it with {len(report.warnings) or 'no'} warning{'s' * (len(report.warnings) != 1)}"
 

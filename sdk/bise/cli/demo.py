@@ -85,6 +85,7 @@ def export(gguf: Path, bundle: Path) -> bundle_pb2.Bundle:
         shutil.rmtree(bundle)
     bundle.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "bise", "export", str(gguf), str(bundle), "--precision", _PRECISION]
+    command += ["--name", gguf.name.partition(".")[0]]
     ended = subprocess.run(command, check=False)  # noqa: S603 - our own command
     if ended.returncode:
         fail(f"bise export: expected exit code 0, got {ended.returncode}. Its own words are above.")
