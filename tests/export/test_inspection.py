@@ -83,7 +83,7 @@ def page(bundle, width=100):
         "tokens 0, 2",
         "the checkpoint's own template",
         "97.1%",
-        "mean 0.012, 99th percentile 0.11 nats",
+        "mean 0.0123, 99th percentile 0.11 nats",
         "716 positions of 8 prompts",
         "a.gguf  93.8 MiB  abababababab",
         "bise 0.1.0, onnx 1.23.2",
