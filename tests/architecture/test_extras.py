@@ -46,8 +46,6 @@ _EXTRAS = {
 }
 # A module that asks whether the distribution is there, and says what to install if it is not.
 _OPTIONAL = {("bise_export.prompts", "mistral-common")}
-# Asked for and imported by nothing in the part: onnx-ir brings the one itself, and tests alone need the other.
-_SPARE = {"ml-dtypes", "psutil"}
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +111,7 @@ def test_what_is_brought_is_imported(
         for distribution in third_party(source)
     }
     included = brought(project, "cli") if extra in ("daemon", "export") else set()
-    assert brought(project, extra) - included - imported <= _SPARE
+    assert brought(project, extra) - included - imported == set()
 
 
 def test_commands_are_where_the_project_says(project: dict[str, Any]) -> None:
