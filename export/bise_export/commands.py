@@ -25,6 +25,10 @@ def export(
         typer.Option(help="Of the KV cache; if not given: int8 for int4 weights, else fp32; on cuda fp16."),
     ] = None,
     context: Annotated[int | None, typer.Option(help="Tokens a row may hold, at most those trained for.")] = None,
+    activations: Annotated[
+        Literal["int8", "int16"] | None,
+        typer.Option(help="On cpu: int8 is faster, int16 loses almost nothing; int16 for int8 weights, else int8."),
+    ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
     name: Annotated[str | None, typer.Option(help="The bundle's name; the checkpoint's if not given.")] = None,
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
@@ -47,6 +51,7 @@ def export(
         block_size=int(block_size),
         kv=kv,
         context=context,
+        activations=activations,
         target=target,
         name=name,
         version=version,

@@ -65,6 +65,8 @@ def _weights(quantization: bundle_pb2.Quantization) -> RenderableType:
     for each in quantization.classes:
         bits = f"{8 * each.bytes / each.parameters:.2f}" if each.parameters else "n/a"
         rows.add_row(Text(each.name), Text(each.format), _millions(each.parameters), size(each.bytes), bits)
+    if quantization.activations:
+        summary += f"; activations in products as {quantization.activations}"
     return Group(Text(summary), rows)
 
 

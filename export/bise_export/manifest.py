@@ -110,4 +110,11 @@ def _quantization(recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[
         block_size=recipe.block_size if recipe.precision.startswith("int") else 0,
         bits_per_weight=8 * total_bytes / total_parameters,
         classes=list(classes.values()),
+        activations=_activations(recipe),
     )
+
+
+def _activations(recipe: Recipe) -> str:
+    if not recipe.precision.startswith("int") or recipe.target != "cpu":
+        return recipe.activations.name
+    return "int16" if recipe.two_pass else "int8"

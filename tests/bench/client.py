@@ -51,7 +51,7 @@ class Caller:
 
 def run() -> dict[str, Any]:
     """The table, as plain values."""
-    folder = models.bundle(ExportOptions(precision="int4", overwrite=True, verify=False))
+    folder = models.bundle(ExportOptions(precision="int4"))
     loop = EngineLoop(folder)
     with _daemon(folder) as (client, process):
         caller = Caller(client, process)

@@ -21,7 +21,6 @@ from bise_daemon.models.model import load_model
 from bise_daemon.scheduler.request import Request
 from bise_daemon.scheduler.scheduler import Scheduler
 from bise_export.pipeline import ExportOptions
-from bise_export.quant.recipes import Precision
 
 PROMPT = (
     "The bise is a cold wind from the north-east that blows over the Swiss plateau and down Lake Geneva. In winter its "
@@ -30,7 +29,12 @@ PROMPT = (
 THREADS = 2
 TOKENS = 128
 ROUNDS = 15
-PAIRS: tuple[tuple[Precision, str], ...] = (("int4", "Q4_0"), ("int8", "Q8_0"))
+# bise's options and llama.cpp's quantization of the same checkpoint.
+PAIRS = (
+    ("int4", ExportOptions(precision="int4"), "Q4_0"),
+    ("int8", ExportOptions(precision="int8"), "Q8_0"),
+    ("int8, int8 activations", ExportOptions(precision="int8", activations="int8"), "Q8_0"),
+)
 BAR = 1.15
 
 
@@ -99,20 +103,21 @@ class LlamaCpp:
 def run() -> dict[str, Any]:
     """The table, as plain values; each precision is run against its peer alone, so that only two share the machine."""
     figures: Figures = {}
-    for precision, kind in PAIRS:
-        loop = EngineLoop(models.bundle(ExportOptions(precision=precision, overwrite=True, verify=False)))
+    ratios: dict[str, float] = {}
+    for name, options, kind in PAIRS:
+        loop = EngineLoop(models.bundle(options))
         peer = LlamaCpp(models.gguf(kind))
-        contenders = {f"bise {precision}": loop.ms_per_token, f"llama.cpp {kind}": peer.ms_per_token}
-        figures |= interleave(contenders, ROUNDS)
+        contenders = {f"bise {name}": loop.ms_per_token, f"llama.cpp {kind}, beside it": peer.ms_per_token}
+        pair = interleave(contenders, ROUNDS)
         loop.close()
+        ratios[f"llama.cpp {kind} / bise {name}"] = ratio(pair, f"llama.cpp {kind}, beside it", f"bise {name}")
+        figures |= {f"bise {name}": pair[f"bise {name}"]}
+        figures |= {f"llama.cpp {kind}, beside {name}": pair[f"llama.cpp {kind}, beside it"]}
     return {
         "what": f"milliseconds a token, one row, greedy, {TOKENS} tokens after a prompt of about 50, {THREADS} threads",
         "machine": machine(),
         "rounds": figures,
         "summary": summary(figures),
-        "ratios": {
-            f"llama.cpp {kind} / bise {precision}": ratio(figures, f"llama.cpp {kind}", f"bise {precision}")
-            for precision, kind in PAIRS
-        },
+        "ratios": ratios,
         "bars": {"llama.cpp Q4_0 / bise int4": BAR},
     }

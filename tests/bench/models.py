@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import llama_cpp
@@ -29,10 +30,9 @@ class Silent:
 
 def bundle(options: ExportOptions) -> Path:
     """The checkpoint's bundle with these options, exported anew: a bench must not measure an older export."""
-    kv = options.kv or "default"
-    folder = CACHE / "bench" / f"{options.precision}-{kv}"
+    folder = CACHE / "bench" / f"{options.precision}-{options.activations or 'default'}-{options.kv or 'default'}"
     folder.parent.mkdir(parents=True, exist_ok=True)
-    export(GGUF, folder, options, Silent())
+    export(GGUF, folder, replace(options, overwrite=True, verify=False), Silent())
     return folder
 
 

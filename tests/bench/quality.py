@@ -23,6 +23,7 @@ from bise_proto.bundle import read_manifest
 VARIANTS = (
     ExportOptions(precision="fp32"),
     ExportOptions(precision="int8"),
+    ExportOptions(precision="int8", activations="int8"),
     ExportOptions(precision="int8", kv="int8"),
     ExportOptions(precision="int4"),
     ExportOptions(precision="int4", kv="fp32"),
@@ -40,21 +41,21 @@ def run() -> dict[str, Any]:
     prompts: list[list[int]] = []
     expected: list[Float32] = []
     for options in VARIANTS:
-        folder = models.bundle(_fresh(options))
+        folder = models.bundle(options)
         bundle = read_manifest(folder)
         if not prompts:
             prompts = token_prompts(folder, bundle.tokenizer, VERIFICATION)
             expected = list(Reference(checkpoint.spec, checkpoint.weights).each_logits(prompts))
         model = read_model(folder / bundle.graph.model_file)
         runner = Runner(folder, model.SerializeToString(), "cpu", max(map(len, prompts)))
-        name = f"bise {options.precision}, {bundle.kv_cache.dtype} cache"
+        name = f"bise {options.precision}, {bundle.quantization.activations} activations, {bundle.kv_cache.dtype} cache"
         rows[name] = _row(_against(expected, prompts, runner.logits), _size(folder))
     for name, path in (
         ("llama.cpp, the checkpoint itself (Q4_1)", models.GGUF),
         *((f"llama.cpp {kind}", models.gguf(kind)) for kind in PEERS),
     ):
         rows[name] = _row(_against(expected, prompts, _llama(path)), path.stat().st_size)
-    int8 = rows["bise int8, float32 cache"]
+    int8 = rows["bise int8, int16 activations, float32 cache"]
     return {
         "what": "KL(float32 checkpoint || quantized) in nats and top-1 agreement, on the verification prompts",
         "machine": machine(),
@@ -63,10 +64,6 @@ def run() -> dict[str, Any]:
         "ratios": {"int8 mean KL": int8["mean_kl"], "int8 top-1": int8["top1_agreement"]},
         "bars": {"int8 mean KL": MEAN_KL_BAR, "int8 top-1": TOP1_BAR},
     }
-
-
-def _fresh(options: ExportOptions) -> ExportOptions:
-    return ExportOptions(precision=options.precision, kv=options.kv, overwrite=True, verify=False)
 
 
 def _llama(path: Path) -> Logits:

@@ -27,20 +27,25 @@ def table(results: Path = RESULTS) -> str:
         "| what | bise | beside it | ratio | command |",
         "|---|---|---|---|---|",
     ]
-    for precision, kind in (("int4", "Q4_0"), ("int8", "Q8_0")):
-        ratio = decode["ratios"][f"llama.cpp {kind} / bise {precision}"]
+    for name, kind in (("int4", "Q4_0"), ("int8, int8 activations", "Q8_0"), ("int8", "Q8_0")):
+        ratio = decode["ratios"][f"llama.cpp {kind} / bise {name}"]
+        peer = ms[f"llama.cpp {kind}, beside {name}"]
         lines.append(
-            f"| decode, one row, {precision} | {ms[f'bise {precision}']:.2f} ms a token "
-            f"| llama.cpp {kind}: {ms[f'llama.cpp {kind}']:.2f} ms | {ratio:.2f} | `python -m tests.bench decode` |"
+            f"| decode, one row, {name} | {ms[f'bise {name}']:.2f} ms a token "
+            f"| llama.cpp {kind}: {peer:.2f} ms | {ratio:.2f} | `python -m tests.bench decode` |"
         )
     ratio = client["ratios"]["SDK tokens/s / engine loop tokens/s"]
     lines.append(
         f"| tokens/s at the SDK, unix socket | {1e3 / ms['SDK over unix socket']:.0f} "
         f"| engine loop alone: {1e3 / ms['engine loop']:.0f} | {ratio:.2f} | `python -m tests.bench client` |"
     )
-    for name, peer in (("int4, int8 cache", "Q4_0"), ("int8, float32 cache", "Q8_0")):
+    for name, peer in (
+        ("int4, int8 activations, int8 cache", "Q4_0"),
+        ("int8, int8 activations, float32 cache", "Q8_0"),
+        ("int8, int16 activations, float32 cache", "Q8_0"),
+    ):
         lines.append(
-            f"| mean KL and top-1 against float32, {name} | {_cost(cost[f'bise {name}'])} "
+            f"| mean KL and top-1 of {name} | {_cost(cost[f'bise {name}'])} "
             f"| llama.cpp {peer}: {_cost(cost[f'llama.cpp {peer}'])} | | `python -m tests.bench quality` |"
         )
     return "\n".join(lines) + "\n"

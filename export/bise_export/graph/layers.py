@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bise_export.contents import Matrix, Vector
+from bise_export.graph import activations
 from bise_export.graph.builder import MICROSOFT, Builder
 from bise_export.quant.formats import Blocks, Floats
 from bise_export.quant.recipes import Recipe
@@ -25,18 +26,13 @@ def linear(builder: Builder, recipe: Recipe, x: ir.Value, matrix: Matrix, tied_t
         case Floats():
             weight = _cast(builder, recipe, weights[0])
             return builder.op("FusedMatMul", [x, weight], [output], MICROSOFT, transB=1)[0]
-        case Blocks(bits=bits, block_size=block_size):
-            return builder.op(
-                "MatMulNBits",
-                [x, *weights],
-                [output],
-                MICROSOFT,
-                K=matrix.columns,
-                N=matrix.rows,
-                bits=bits,
-                block_size=block_size,
-                accuracy_level=_ACCURACY_INT8,
-            )[0]
+        case Blocks() as blocks if recipe.two_pass:
+            both = activations.split(builder, x, matrix.name, matrix.columns, blocks.block_size)
+            return activations.join(
+                builder, _product(builder, both, weights, matrix, blocks, f"{output}/passes"), output
+            )
+        case Blocks() as blocks:
+            return _product(builder, x, weights, matrix, blocks, output)
         case unknown:
             raise AssertionError(unknown)
 
@@ -97,6 +93,22 @@ def feed_forward(builder: Builder, recipe: Recipe, x: ir.Value, gate_up: Matrix,
     (activated,) = builder.op("QuickGelu", [gate], [f"{prefix}silu"], MICROSOFT, alpha=1.0)
     (product,) = builder.op("Mul", [activated, up], [f"{prefix}product"])  # [batch, sequence, ffn]
     return linear(builder, recipe, product, down)
+
+
+def _product(
+    builder: Builder, x: ir.Value, weights: list[ir.Value], matrix: Matrix, blocks: Blocks, output: str
+) -> ir.Value:
+    return builder.op(
+        "MatMulNBits",
+        [x, *weights],
+        [output],
+        MICROSOFT,
+        K=matrix.columns,
+        N=matrix.rows,
+        bits=blocks.bits,
+        block_size=blocks.block_size,
+        accuracy_level=_ACCURACY_INT8,
+    )[0]
 
 
 def _weights(builder: Builder, matrix: Matrix, tied_to: str | None = None) -> list[ir.Value]:

@@ -7,9 +7,11 @@ from typing import Literal
 
 import numpy as np
 
+from bise_export.errors import UnsupportedError
 from bise_export.quant.formats import Blocks, Floats, Format
 
 Precision = Literal["int4", "int8", "fp16", "fp32"]
+ActivationPrecision = Literal["int8", "int16"]
 Target = Literal["cpu", "cuda"]
 
 _LARGEST_BLOCK = 128
@@ -24,6 +26,7 @@ class Recipe:
         layers: the format of the projections.
         embedding: the format of the token embedding and of the head, tied or not.
         activations: what flows between the operators: float32 on cpu, float16 on cuda.
+        two_pass: products take activations to 16 bits, in two passes of the kernel's 8: see `graph.activations`.
     """
 
     precision: Precision
@@ -32,10 +35,25 @@ class Recipe:
     layers: Format
     embedding: Format
     activations: np.dtype[np.floating]
+    two_pass: bool
 
 
-def recipe(precision: Precision, block_size: int, target: Target) -> Recipe:
-    """The recipe of a precision on a target."""
+def recipe(
+    precision: Precision, block_size: int, target: Target, activation_precision: ActivationPrecision | None = None
+) -> Recipe:
+    """The recipe of a precision on a target.
+
+    Args:
+        activation_precision: what products see of activations; None is int16 for int8 weights, int8 for int4.
+
+    Raises:
+        UnsupportedError: the target or the precision leaves no such choice.
+    """
+    if activation_precision is not None and (target != "cpu" or not precision.startswith("int")):
+        raise UnsupportedError(
+            f"--activations {activation_precision}: expected int4 or int8 weights on cpu, got {precision} on {target}, "
+            "where products are of floats. Leave it out."
+        )
     activations = _ACTIVATIONS[target]
     layers: Format
     embedding: Format
@@ -46,4 +64,10 @@ def recipe(precision: Precision, block_size: int, target: Target) -> Recipe:
         # The vocabulary's matrix suffers most from 4 bits: on SmolLM2 they raise the mean KL from 0.31 to 0.44. In 8
         # bits it does not feel larger blocks, which spare a head that is read for every token a tenth of its bytes.
         embedding = Blocks(8, block_size if precision == "int8" else _LARGEST_BLOCK, activations)
-    return Recipe(precision, block_size, target, layers, embedding, activations)
+    # Eight-bit weights are for those who want almost no loss, and int8 activations would lose more than they do: on
+    # SmolLM2, mean KL 0.0046 and 94.0 % the same next token against 0.0010 and 98.0 % with two passes, at 1.5 times the
+    # decode and 2.2 times the prefill time.
+    if activation_precision is None:
+        activation_precision = "int16" if precision == "int8" and target == "cpu" else "int8"
+    two_pass = activation_precision == "int16"
+    return Recipe(precision, block_size, target, layers, embedding, activations, two_pass)

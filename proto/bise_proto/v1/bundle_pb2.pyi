@@ -101,16 +101,18 @@ class KvCache(_message.Message):
     def __init__(self, dtype: _Optional[str] = ..., bytes_per_token: _Optional[int] = ...) -> None: ...
 
 class Quantization(_message.Message):
-    __slots__ = ("precision", "block_size", "bits_per_weight", "classes")
+    __slots__ = ("precision", "block_size", "bits_per_weight", "classes", "activations")
     PRECISION_FIELD_NUMBER: _ClassVar[int]
     BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
     BITS_PER_WEIGHT_FIELD_NUMBER: _ClassVar[int]
     CLASSES_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATIONS_FIELD_NUMBER: _ClassVar[int]
     precision: str
     block_size: int
     bits_per_weight: float
     classes: _containers.RepeatedCompositeFieldContainer[TensorClass]
-    def __init__(self, precision: _Optional[str] = ..., block_size: _Optional[int] = ..., bits_per_weight: _Optional[float] = ..., classes: _Optional[_Iterable[_Union[TensorClass, _Mapping]]] = ...) -> None: ...
+    activations: str
+    def __init__(self, precision: _Optional[str] = ..., block_size: _Optional[int] = ..., bits_per_weight: _Optional[float] = ..., classes: _Optional[_Iterable[_Union[TensorClass, _Mapping]]] = ..., activations: _Optional[str] = ...) -> None: ...
 
 class TensorClass(_message.Message):
     __slots__ = ("name", "format", "parameters", "bytes")

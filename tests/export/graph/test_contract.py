@@ -119,15 +119,22 @@ def test_the_checker_would_find_a_weight_outside_the_file(exported, tmp_path):
         onnx.checker.check_model(str(tmp_path / "model.onnx"))
 
 
-@pytest.mark.parametrize(("precision", "cast"), [("int4", 0), ("int8", 0), ("fp32", 0), ("fp16", 4)])
-def test_a_layer_is_ten_operators(precision, cast):
+def operators_of_a_layer(chosen):
     def count(layers):
         spec = replace(tiny.LLAMA, num_layers=layers)
         cache = FloatCache(np.dtype(np.float32))
-        model = decoder.build(spec, recipe(precision, 32, "cpu"), cache, 16, Layout(), "w", "test")
+        model = decoder.build(spec, chosen, cache, 16, Layout(), "w", "test")
         return Counter(node.op_type for node in model.graph)
 
-    layer = count(3) - count(2)
+    return count(3) - count(2)
+
+
+@pytest.mark.parametrize(
+    ("precision", "activations", "cast"),
+    [("int4", None, 0), ("int8", "int8", 0), ("fp32", None, 0), ("fp16", None, 4)],
+)
+def test_a_layer_is_ten_operators(precision, activations, cast):
+    layer = operators_of_a_layer(recipe(precision, 32, "cpu", activations))
     linear = "FusedMatMul" if precision.startswith("fp") else "MatMulNBits"
     expected = {
         "SkipSimplifiedLayerNormalization": 2,
