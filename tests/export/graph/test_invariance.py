@@ -6,10 +6,13 @@ The daemon's promise of the same tokens, alone or in a batch, stands on this.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from golden import tiny
+from bise_export.pipeline import ExportOptions, export
+from golden import checkpoints, tiny
 
 KINDS = [("fp32", "fp32"), ("int8", "fp32"), ("int4", "fp32"), ("int4", "int8"), ("int8", "int8")]
 LENGTHS = (5, 23, 1, 12, 17, 2, 9, 30)
@@ -90,6 +93,25 @@ def test_a_chunk_of_one_token_is_exact_on_an_int8_cache_and_near_on_a_float_one(
     found = chunked(rows(folder, spec, slots=1), TOKENS, chunks)
 
     np.testing.assert_allclose(found, whole, rtol=0, atol=tolerance)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+def test_neighbours_are_not_felt_where_any_block_size_divides_either(rows, quiet, tmp_path, precision):
+    # Hidden 256: the vocabulary's blocks are as wide as the recipe wants them.
+    spec = replace(tiny.LLAMA, hidden_size=256, intermediate_size=512)
+    source = checkpoints.write_huggingface(tmp_path / "checkpoint", spec, tiny.weights(spec))
+    export(source, tmp_path / "bundle", ExportOptions(precision=precision, verify=False), quiet)
+    alone, together = (rows(tmp_path / "bundle", spec, slots=4) for _ in range(2))
+    prompts = [[3, 4, 5], [7, 8, 9, 10], [11, 12], [13, 14, 15, 16, 17]]
+    for runner in (alone, together):
+        for slot, prompt in enumerate(prompts):
+            runner.step(slot, [prompt], [0])
+
+    found = together.step(0, [[20]] * 4, [len(prompt) for prompt in prompts])[:, 0]
+
+    for slot, prompt in enumerate(prompts):
+        np.testing.assert_array_equal(found[slot], alone.step(slot, [[20]], [len(prompt)])[0, 0])
 
 
 @pytest.mark.slow
