@@ -31,6 +31,10 @@ def export(
         Literal["int8", "int16"] | None,
         typer.Option(help="On cpu: int8 is faster, int16 loses almost nothing; int16 for int8 weights, else int8."),
     ] = None,
+    vocabulary: Annotated[
+        Literal["int4", "int8"] | None,
+        typer.Option(help="Of int4 weights' embedding and head: int8 if not given; int4 is faster and loses more."),
+    ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
     name: Annotated[str | None, typer.Option(help="The bundle's name; the checkpoint's if not given.")] = None,
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
@@ -58,6 +62,7 @@ def export(
         kv=kv,
         context=context,
         activations=activations,
+        vocabulary=vocabulary,
         target=target,
         name=name,
         version=version,

@@ -24,7 +24,7 @@ from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, manifest, write_manife
 from bise_export.prompts import CALIBRATION, token_prompts
 from bise_export.publish import published
 from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision
-from bise_export.quant.recipes import ActivationPrecision, Precision, Target, recipe
+from bise_export.quant.recipes import ActivationPrecision, Precision, Target, VocabularyPrecision, recipe
 from bise_export.quant.store import store_matrices, store_vectors
 from bise_export.sources.checkpoint import Checkpoint
 from bise_export.sources.open import open_checkpoint
@@ -61,6 +61,7 @@ class ExportOptions:
         block_size: elements that share a scale; for int4 and int8.
         kv: the cache's element type; None is int8 for int4 weights and fp32 for others, on cuda fp16.
         activations: what products of quantized weights see, on cpu; None is int16 for int8 weights, int8 for int4.
+        vocabulary: of the embedding and head of int4 weights; None is int8, int4 is faster and loses more.
         context: tokens one row may hold; None is the trained context, at most 32,768.
         name: of the bundle; None is the checkpoint's.
         overwrite: replace a bundle that is there.
@@ -74,6 +75,7 @@ class ExportOptions:
     context: int | None = None
     target: Target = "cpu"
     activations: ActivationPrecision | None = None
+    vocabulary: VocabularyPrecision | None = None
     name: str | None = None
     version: str = "1"
     overwrite: bool = False
@@ -111,7 +113,7 @@ def export(source: Path, target: Path, options: ExportOptions, progress: Progres
     checkpoint = open_checkpoint(source)
     spec = checkpoint.spec
     context = _context(spec, options.context)
-    plan = recipe(options.precision, options.block_size, options.target, options.activations)
+    plan = recipe(options.precision, options.block_size, options.target, options.activations, options.vocabulary)
     matrices, vectors = contents.matrices(spec, plan), contents.vectors(spec)
     with published(target, replace=options.overwrite) as folder:
         tokenizer = checkpoint.write_tokenizer(folder)

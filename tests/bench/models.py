@@ -30,7 +30,8 @@ class Silent:
 
 def bundle(options: ExportOptions) -> Path:
     """The checkpoint's bundle with these options, exported anew: a bench must not measure an older export."""
-    folder = CACHE / "bench" / f"{options.precision}-{options.activations or 'default'}-{options.kv or 'default'}"
+    choices = (options.precision, options.activations, options.vocabulary, options.kv)
+    folder = CACHE / "bench" / "-".join(choice or "default" for choice in choices)
     folder.parent.mkdir(parents=True, exist_ok=True)
     export(GGUF, folder, replace(options, overwrite=True, verify=False), Silent())
     return folder

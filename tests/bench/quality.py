@@ -26,6 +26,7 @@ VARIANTS = (
     ExportOptions(precision="int8", activations="int8"),
     ExportOptions(precision="int8", kv="int8"),
     ExportOptions(precision="int4"),
+    ExportOptions(precision="int4", vocabulary="int4"),
     ExportOptions(precision="int4", kv="fp32"),
 )
 PEERS = ("Q8_0", "Q4_0")
@@ -48,7 +49,9 @@ def run() -> dict[str, Any]:
             expected = list(Reference(checkpoint.spec, checkpoint.weights).each_logits(prompts))
         model = read_model(folder / bundle.graph.model_file)
         runner = Runner(folder, model.SerializeToString(), "cpu", max(map(len, prompts)))
-        name = f"bise {options.precision}, {bundle.quantization.activations} activations, {bundle.kv_cache.dtype} cache"
+        vocabulary = f" vocabulary {options.vocabulary}" if options.vocabulary else ""
+        activations, cache = bundle.quantization.activations, bundle.kv_cache.dtype
+        name = f"bise {options.precision}{vocabulary}, {activations} activations, {cache} cache"
         rows[name] = _row(_against(expected, prompts, runner.logits), _size(folder))
     for name, path in (
         ("llama.cpp, the checkpoint itself (Q4_1)", models.GGUF),

@@ -27,7 +27,12 @@ def table(results: Path = RESULTS) -> str:
         "| what | bise | beside it | ratio | command |",
         "|---|---|---|---|---|",
     ]
-    for name, kind in (("int4", "Q4_0"), ("int8, int8 activations", "Q8_0"), ("int8", "Q8_0")):
+    for name, kind in (
+        ("int4", "Q4_0"),
+        ("int4, vocabulary too", "Q4_0"),
+        ("int8, int8 activations", "Q8_0"),
+        ("int8", "Q8_0"),
+    ):
         ratio = decode["ratios"][f"llama.cpp {kind} / bise {name}"]
         peer = ms[f"llama.cpp {kind}, beside {name}"]
         lines.append(
@@ -41,6 +46,7 @@ def table(results: Path = RESULTS) -> str:
     )
     for name, peer in (
         ("int4, int8 activations, int8 cache", "Q4_0"),
+        ("int4 vocabulary int4, int8 activations, int8 cache", "Q4_0"),
         ("int8, int8 activations, float32 cache", "Q8_0"),
         ("int8, int16 activations, float32 cache", "Q8_0"),
     ):

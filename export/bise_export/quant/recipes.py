@@ -12,6 +12,7 @@ from bise_export.quant.formats import Blocks, Floats, Format
 
 Precision = Literal["int4", "int8", "fp16", "fp32"]
 ActivationPrecision = Literal["int8", "int16"]
+VocabularyPrecision = Literal["int4", "int8"]
 Target = Literal["cpu", "cuda"]
 
 _VOCABULARY_BLOCK = 64
@@ -39,11 +40,16 @@ class Recipe:
 
 
 def recipe(
-    precision: Precision, block_size: int, target: Target, activation_precision: ActivationPrecision | None = None
+    precision: Precision,
+    block_size: int,
+    target: Target,
+    activation_precision: ActivationPrecision | None = None,
+    vocabulary: VocabularyPrecision | None = None,
 ) -> Recipe:
     """The recipe of a precision on a target.
 
     Args:
+        vocabulary: of the embedding and the head of int4 weights; None is int8.
         activation_precision: what products see of activations; None is int16 for int8 weights, int8 for int4.
 
     Raises:
@@ -53,6 +59,11 @@ def recipe(
         raise UnsupportedError(
             f"--activations {activation_precision}: expected int4 or int8 weights on cpu, got {precision} on {target}, "
             "where products are of floats. Leave it out."
+        )
+    if vocabulary is not None and precision != "int4":
+        raise UnsupportedError(
+            f"--vocabulary {vocabulary}: expected int4 weights, got {precision}, whose vocabulary is stored alike. "
+            "Leave it out."
         )
     activations = _ACTIVATIONS[target]
     layers: Format
@@ -64,7 +75,8 @@ def recipe(
         # The vocabulary's matrix suffers most from 4 bits: on SmolLM2 they raise the mean KL from 0.31 to 0.44. In 8
         # bits it does not feel larger blocks, which spare a head that is read for every token a tenth of its bytes. At
         # 128 the kernel sums one row in another order than several: a batch would show in an answer's last bits.
-        embedding = Blocks(8, block_size if precision == "int8" else _VOCABULARY_BLOCK, activations)
+        wide = Blocks(8, _VOCABULARY_BLOCK, activations)
+        embedding = layers if precision == "int8" or vocabulary == "int4" else wide
     # Eight-bit weights are for those who want almost no loss, and int8 activations would lose more than they do: on
     # SmolLM2, mean KL 0.0046 and 94.0 % the same next token against 0.0010 and 98.0 % with two passes, at 1.5 times the
     # decode and 2.2 times the prefill time.

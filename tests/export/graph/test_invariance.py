@@ -96,12 +96,13 @@ def test_a_chunk_of_one_token_is_exact_on_an_int8_cache_and_near_on_a_float_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["int4", "int8"])
-def test_neighbours_are_not_felt_where_any_block_size_divides_either(rows, quiet, tmp_path, precision):
+@pytest.mark.parametrize(("precision", "vocabulary"), [("int4", None), ("int4", "int4"), ("int8", None)])
+def test_neighbours_are_not_felt_where_any_block_size_divides_either(rows, quiet, tmp_path, precision, vocabulary):
     # Hidden 256: the vocabulary's blocks are as wide as the recipe wants them.
     spec = replace(tiny.LLAMA, hidden_size=256, intermediate_size=512)
     source = checkpoints.write_huggingface(tmp_path / "checkpoint", spec, tiny.weights(spec))
-    export(source, tmp_path / "bundle", ExportOptions(precision=precision, verify=False), quiet)
+    options = ExportOptions(precision=precision, vocabulary=vocabulary, verify=False)
+    export(source, tmp_path / "bundle", options, quiet)
     alone, together = (rows(tmp_path / "bundle", spec, slots=4) for _ in range(2))
     prompts = [[3, 4, 5], [7, 8, 9, 10], [11, 12], [13, 14, 15, 16, 17]]
     for runner in (alone, together):
