@@ -19,7 +19,7 @@ _SMALLEST_SCALE = 1e-30
 
 
 def split(builder: Builder, x: ir.Value, name: str, columns: int, block_size: int) -> ir.Value:
-    """Rounded rows, then what rounding left: [batch, sequence, columns] → [batch, 2 * sequence, columns]."""
+    """Rounded rows, then what rounding left: [batch, sequence, columns] → [2 * batch, sequence, columns]."""
     blocks = -(-columns // block_size)
     prefix = f"{name}/activations."
 
@@ -43,10 +43,10 @@ def split(builder: Builder, x: ir.Value, name: str, columns: int, block_size: in
     )
     rounded = op("DequantizeLinear", [integers, scales], "rounded", axis=-1, block_size=block_size)
     rest = op("Sub", [x, rounded], "rest")
-    return op("Concat", [rounded, rest], "both", axis=1)
+    return op("Concat", [rounded, rest], "both", axis=0)
 
 
 def join(builder: Builder, both: ir.Value, output: str) -> ir.Value:
-    """The sum of the two halves: [batch, 2 * sequence, rows] → [batch, sequence, rows]."""
-    halves = builder.op("Split", [both], [f"{output}/rounded", f"{output}/rest"], axis=1, num_outputs=2)
+    """The sum of the two halves: [2 * batch, sequence, rows] → [batch, sequence, rows]."""
+    halves = builder.op("Split", [both], [f"{output}/rounded", f"{output}/rest"], axis=0, num_outputs=2)
     return builder.op("Add", halves, [output])[0]

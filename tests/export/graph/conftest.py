@@ -26,8 +26,11 @@ class Rows:
             if each.name.startswith("past")
         }
 
-    def step(self, first_slot, tokens, pasts):
-        """Logits [rows, tokens, vocab] of new tokens [rows][tokens], after `pasts` tokens in each row."""
+    def step(self, first_slot, tokens, pasts, logits=None):
+        """Logits [rows, tokens, vocab] of new tokens [rows][tokens], after `pasts` tokens in each row.
+
+        `logits`: of the first so many tokens only.
+        """
         ids = np.array(tokens, np.int64)
         rows, width = ids.shape
         totals = [past + width for past in pasts]
@@ -35,7 +38,8 @@ class Rows:
         binding.bind_cpu_input("input_ids", ids)
         binding.bind_cpu_input("seqlens_k", np.array(totals, np.int32) - 1)
         binding.bind_cpu_input("total_sequence_length", np.array(max(totals), np.int32))
-        binding.bind_cpu_input("logits_positions", np.tile(np.arange(width), (rows, 1)))
+        wanted = np.arange(width if logits is None else logits)
+        binding.bind_cpu_input("logits_positions", np.tile(wanted, (rows, 1)))
         binding.bind_output("logits")
         for name, cache in self.caches.items():
             part = cache[first_slot : first_slot + rows]

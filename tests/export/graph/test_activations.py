@@ -29,7 +29,7 @@ def parts(columns, block_size, x):
     model = builder.model([value], [both], "split", "test")
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"x": x})
-    return np.split(found, 2, axis=1)
+    return np.split(found, 2, axis=0)
 
 
 @pytest.mark.parametrize(("columns", "block_size"), [(64, 32), (96, 64), (72, 32), (16, 128)])
@@ -50,6 +50,12 @@ def test_the_halves_add_up_and_the_first_is_the_kernels_own_rounding(columns, bl
 def test_no_rows_stay_no_rows():
     rounded, rest = parts(64, 32, np.zeros((1, 0, 64), np.float32))
     assert rounded.shape == rest.shape == (1, 0, 64)
+
+
+@pytest.mark.parametrize("activations", ["int8", "int16"])
+def test_a_chunk_that_wants_no_logits_gets_none(exported, rows, activations):
+    runner = rows(exported("llama", precision="int8", activations=activations), tiny.LLAMA, slots=1)
+    assert runner.step(0, [TOKENS], [0], logits=0).shape == (1, 0, tiny.LLAMA.vocab_size)
 
 
 @pytest.mark.slow
