@@ -10,8 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.config.load import config_from_flags
-from bise_daemon.models.model import load_model
+from bise_daemon.engine.kv import KvCache
+from bise_daemon.memory.readers import read_memory
+from bise_daemon.memory.reading import Reading
+from bise_daemon.models.model import Model, load_model
 from bise_daemon.server import Server
 
 _PATIENCE_S = 60
@@ -36,11 +40,48 @@ class RunningDaemon:
         self._loop.call_soon_threadsafe(self.server.stop)
 
 
+class SimulatedMemory:
+    """A machine with as much memory as a test says, less what the daemon's cache holds of it.
+
+    Attributes:
+        free_bytes: what there would be with an empty cache.
+    """
+
+    def __init__(self, free_bytes: int) -> None:
+        self.free_bytes = free_bytes
+        self._cache: KvCache | None = None
+
+    def load(self, config: DaemonConfig) -> Model:
+        """Loads a model, by the real machine's memory, and counts its cache from then on."""
+        model = load_model(config)
+        self._cache = model.cache
+        return model
+
+    @property
+    def held_bytes(self) -> int:
+        """What the cache holds."""
+        return 0 if self._cache is None else self._cache.committed_bytes()
+
+    def read(self) -> Reading:
+        """What the machine says of itself."""
+        return Reading(max(0, self.free_bytes - self.held_bytes), self.free_bytes, 0, 0)
+
+
 @contextmanager
 def running(
-    bundle: Path, folder: Path, load: Callable[..., Any] = load_model, **settings: Any
+    bundle: Path,
+    folder: Path,
+    load: Callable[..., Any] = load_model,
+    read: Callable[[], Reading] = read_memory,
+    **settings: Any,
 ) -> Iterator[RunningDaemon]:
-    """Runs a daemon on a socket in `folder`; it is stopped, and must end well, when the block is left."""
+    """Runs a daemon on a socket in `folder`; it is stopped, and must end well, when the block is left.
+
+    Args:
+        load: makes the model.
+        read: tells the governor of memory.
+        settings: the configuration's.
+    """
     config = config_from_flags(
         {"bundle": str(bundle), "listen": f"unix://{folder}/bise.sock", "threads": 2, **settings}
     )
@@ -48,7 +89,7 @@ def running(
     ended: Future[None] = Future()
 
     async def run() -> None:
-        server = Server(config, load)
+        server = Server(config, load, read)
         server.listening.add_done_callback(
             lambda listening: started.set_result((str(listening.result()), server, asyncio.get_running_loop()))
         )

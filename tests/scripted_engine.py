@@ -12,15 +12,19 @@ import numpy as np
 from bise_daemon.engine.detokenize import ByteDetokenizer, Detokenizer, StopMatcher
 from bise_daemon.engine.events import Event, Failed, Finished
 from bise_daemon.engine.generation import Generation, Piece
-from bise_daemon.engine.loop import Engine
+from bise_daemon.engine.loop import Deliver, Engine
+from bise_daemon.engine.runner import Interrupted, Logits
 from bise_daemon.engine.sampling import Sampler, SamplingParams
-from bise_daemon.engine.session import Logits
-from bise_daemon.scheduler.request import Request
-from bise_daemon.scheduler.scheduler import Limits, Scheduler
+from bise_daemon.scheduler.limits import Limits
+from bise_daemon.scheduler.request import Priority, Request
+from bise_daemon.scheduler.scheduler import Scheduler
+from virtual_device import LinearCosts
 
 VOCAB_SIZE = 128
 NAN_PROMPT = 99
 """A prompt that begins with this token gets logits that are not numbers."""
+GARBAGE = -1
+"""What a step that was given up leaves in the cache."""
 _PATIENCE_S = 20
 
 
@@ -29,11 +33,16 @@ def next_token(tokens: Sequence[int]) -> int:
     return 3 + sum((place + 1) * token * 31 for place, token in enumerate(tokens)) % 96
 
 
-def answer(prompt: Sequence[int], count: int) -> list[int]:
+def copying_token(tokens: Sequence[int]) -> int:
+    """A model that says the same eight tokens again and again, with another one now and then."""
+    return 3 + len(tokens) % 8 + 8 * (next_token(tokens) < 20)
+
+
+def answer(prompt: Sequence[int], count: int, successor: Callable[[Sequence[int]], int] = next_token) -> list[int]:
     """What the model answers to `prompt` when it is alone."""
     tokens = list(prompt)
     for _ in range(count):
-        tokens.append(next_token(tokens))
+        tokens.append(successor(tokens))
     return tokens[len(prompt) :]
 
 
@@ -42,69 +51,99 @@ def text_of(tokens: Sequence[int]) -> str:
 
 
 class ScriptedRunner:
-    """A model and its cache at once. It computes from what its slots really hold, so a wrong slot, position, move or
+    """A model and its cache at once. It computes from what its slots really hold, so a wrong slot, position, copy or
     release either trips an assertion here or changes an answer.
 
+    A slot holds tokens without gaps; whatever is written replaces all that followed, since what was computed behind
+    other tokens is worth nothing.
+
+    Args:
+        successor: the model: the one token that may follow some others.
+
     Attributes:
-        steps: what ran, in order: ("prefill", slots) or ("decode", slots).
+        steps: what ran, in order: "prefill", "decode" or "verify", and its slots.
         on_step: called on the engine's thread before step number n, from 0.
+        interruptions: how often somebody asked for one.
     """
 
-    def __init__(self, slots: int, context_tokens: int) -> None:
-        self.slots: list[dict[int, int]] = [{} for _ in range(slots)]
+    def __init__(self, slots: int, context_tokens: int, successor: Callable[[Sequence[int]], int] = next_token) -> None:
+        self.slots: list[list[int]] = [[] for _ in range(slots)]
         self.context_tokens = context_tokens
         self.steps: list[tuple[str, range]] = []
         self.on_step: dict[int, Callable[[], None]] = {}
+        self.interruptions = 0
+        self._successor = successor
+        self._given_up = False
 
     def prefill(self, slot: int, start: int, tokens: Sequence[int], samples: bool) -> Logits:
-        self._begin("prefill", range(slot, slot + 1))
-        assert tokens
-        if start == 0:
-            self._assert_released(slot)
-        for offset, token in enumerate(tokens):
-            self._write(slot, start + offset, token)
-        rows = [self._read(slot, start + len(tokens) - 1)]
-        return self._logits(rows if samples else [])
+        self._run("prefill", slot, [(start, tokens)])
+        return self._logits([self.slots[slot]] if samples else [])
+
+    def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
+        assert len(tokens) >= 2
+        self._run("verify", slot, [(start, tokens)])
+        return self._logits([self.slots[slot][: start + place + 1] for place in range(len(tokens))])
 
     def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
-        self._begin("decode", range(first_slot, first_slot + len(tokens)))
-        assert len(tokens) == len(positions)
-        for slot, (token, position) in enumerate(zip(tokens, positions, strict=True), first_slot):
-            self._write(slot, position, token)
-        return self._logits([self._read(slot, position) for slot, position in enumerate(positions, first_slot)])
+        self._run(
+            "decode", first_slot, [(position, [token]) for token, position in zip(tokens, positions, strict=True)]
+        )
+        return self._logits(self.slots[first_slot : first_slot + len(tokens)])
 
-    def move(self, source: int, target: int, tokens: int) -> None:
+    def interrupt(self) -> None:
+        self.interruptions += 1
+        self._given_up = True
+
+    def copy(self, source: int, target: int, tokens: int) -> None:
         assert source != target
-        self._assert_released(target)
-        self.slots[target] |= {position: self.slots[source][position] for position in range(tokens)}
-        self.release(source)
+        assert 0 < tokens <= len(self.slots[source])
+        self.slots[target] = self.slots[source][:tokens]
+
+    def release_beyond(self, slot: int, tokens: int) -> None:
+        assert tokens <= len(self.slots[slot])
+        del self.slots[slot][tokens:]
 
     def release(self, slot: int) -> None:
         self.slots[slot].clear()
 
-    def _assert_released(self, slot: int) -> None:
-        """A filler row may have written the first entry of an empty slot, and nothing else is left in one."""
-        assert self.slots[slot].keys() <= {0}
-
-    def _begin(self, kind: str, slots: range) -> None:
+    def _run(self, kind: str, first_slot: int, writes: Sequence[tuple[int, Sequence[int]]]) -> None:
+        """One step: tokens that enter each of some slots from a position on."""
         number = len(self.steps)
-        self.steps.append((kind, slots))
+        self.steps.append((kind, range(first_slot, first_slot + len(writes))))
+        self._given_up = False
         self.on_step.pop(number, lambda: None)()
-
-    def _write(self, slot: int, position: int, token: int) -> None:
-        assert 0 <= position < self.context_tokens
-        self.slots[slot][position] = token
-
-    def _read(self, slot: int, last: int) -> list[int]:
-        return [self.slots[slot][position] for position in range(last + 1)]  # a gap is a KeyError
+        for slot, (start, tokens) in enumerate(writes, first_slot):
+            assert tokens
+            assert start <= len(self.slots[slot]), f"slot {slot} holds {len(self.slots[slot])} tokens, not {start}"
+            assert start + len(tokens) <= self.context_tokens
+            self.slots[slot][start:] = [GARBAGE] * len(tokens) if self._given_up else tokens
+        if self._given_up:
+            raise Interrupted
 
     def _logits(self, rows: Sequence[Sequence[int]]) -> Logits:
         logits = np.zeros((len(rows), VOCAB_SIZE), np.float32)
         for row, tokens in zip(logits, rows, strict=True):
-            row[next_token(tokens)] = 10
+            assert GARBAGE not in tokens
+            row[self._successor(tokens)] = 10
             if tokens[0] == NAN_PROMPT:
                 row[:] = np.nan
         return logits
+
+
+class StepLog:
+    """What the engine said of its steps: kind, tokens or rows, cache entries, milliseconds."""
+
+    def __init__(self) -> None:
+        self.heard: list[tuple[str, int, int, float]] = []
+
+    def observe_prefill(self, tokens: int, context_tokens: int, took_ms: float) -> None:
+        self.heard.append(("prefill", tokens, context_tokens, took_ms))
+
+    def observe_decode(self, rows: int, context_tokens: int, took_ms: float) -> None:
+        self.heard.append(("decode", rows, context_tokens, took_ms))
+
+    def observe_verify(self, tokens: int, context_tokens: int, took_ms: float) -> None:
+        self.heard.append(("verify", tokens, context_tokens, took_ms))
 
 
 class Inbox:
@@ -126,11 +165,14 @@ class Inbox:
                 if isinstance(event, Finished | Failed):
                     self._lasts[request_id].set_result(None)
 
+    def last(self, request_id: str) -> Future[None]:
+        """Done when a request's last event is here."""
+        with self._lock:
+            return self._lasts[request_id]
+
     def complete(self, request_id: str) -> list[Event]:
         """All events of a request, once the last is here."""
-        with self._lock:
-            last = self._lasts[request_id]
-        last.result(_PATIENCE_S)
+        self.last(request_id).result(_PATIENCE_S)
         return self.events[request_id]
 
 
@@ -145,15 +187,20 @@ class ManualClock:
 
 
 class Rig:
-    """An engine on the scripted model. What is submitted before `start` is there at its first step."""
+    """An engine on a scripted model. What is submitted before `start` is there at its first step."""
 
-    def __init__(self, limits: Limits) -> None:
-        self.runner = ScriptedRunner(limits.slots, limits.context_tokens)
-        self.scheduler = Scheduler(limits)
+    def __init__(self, limits: Limits, successor: Callable[[Sequence[int]], int] = next_token) -> None:
+        self.limits = limits
+        self.runner = ScriptedRunner(limits.all_slots, limits.context_tokens, successor)
+        self.times = StepLog()
+        self.scheduler = Scheduler(limits, LinearCosts())
         self.inbox = Inbox()
         self.clock = ManualClock()
-        self.engine = Engine(self.scheduler, self.runner, self.runner, self.inbox.deliver, self.clock)
+        self.engine = self.make_engine(self.inbox.deliver)
         self.started = False
+
+    def make_engine(self, deliver: Deliver) -> Engine:
+        return Engine(self.scheduler, self.runner, self.runner, self.times, deliver, self.clock)
 
     def start(self) -> None:
         self.started = True
@@ -166,6 +213,7 @@ class Rig:
         max_tokens: int = 5,
         *,
         deadline_ms: float | None = None,
+        priority: Priority = Priority.INTERACTIVE,
         stops: Sequence[str] = (),
         eos: Set[int] = frozenset(),
         detokenizer: Detokenizer | None = None,
@@ -176,7 +224,8 @@ class Rig:
             StopMatcher(stops),
             eos,
         )
-        self.engine.submit(Request(name, prompt, max_tokens, deadline_ms), generation)
+        request = Request(name, prompt, max_tokens, deadline_ms, priority=priority, arrived_ms=self.clock.now)
+        self.engine.submit(request, generation)
 
     def tokens(self, name: str) -> list[int]:
         """The answer's tokens, once it is complete."""

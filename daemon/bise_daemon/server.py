@@ -6,6 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -16,8 +17,12 @@ from bise_daemon.admission import Capacity
 from bise_daemon.config.address import Address, TcpAddress
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.engine.dispatcher import Dispatcher
-from bise_daemon.engine.loop import Deliver, Engine
+from bise_daemon.engine.loop import Deliver, Engine, clock_ms
+from bise_daemon.memory.governor import Governor, Rules
+from bise_daemon.memory.readers import read_memory
+from bise_daemon.memory.reading import Reading
 from bise_daemon.models.model import Model, load_model
+from bise_daemon.reception import Reception
 from bise_daemon.scheduler.scheduler import Scheduler
 from bise_daemon.service import InferenceService
 from bise_daemon.serving import Serving, Stage
@@ -33,6 +38,8 @@ _SERVICES = tuple(
 )
 # The transport's own limit is looser than ours, so that a message a little too large gets our explained refusal.
 _TRANSPORT_SLACK = 4
+# The context limit must follow the memory there is within a second; a reading takes a millisecond.
+_GOVERN_INTERVAL_S = 0.25
 # Time for calls to notice that their request was aborted.
 _STOP_GRACE_S = 2.0
 
@@ -43,11 +50,18 @@ class Server:
     Args:
         config: what to serve, and where.
         load: turns the config into a model; runs in a thread.
+        read: the memory there is.
     """
 
-    def __init__(self, config: DaemonConfig, load: Callable[[DaemonConfig], Model] = load_model) -> None:
+    def __init__(
+        self,
+        config: DaemonConfig,
+        load: Callable[[DaemonConfig], Model] = load_model,
+        read: Callable[[], Reading] = read_memory,
+    ) -> None:
         self._config = config
         self._load = load
+        self._read = read
         self._stage = Stage()
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
         self._stopping = asyncio.Event()
@@ -60,12 +74,12 @@ class Server:
         (self._hurrying if self._stopping.is_set() else self._stopping).set()
 
     async def run(self) -> None:
-        """Serves until `stop`, or until the engine fails.
+        """Serves until `stop`, or until the engine fails, or memory can't be read any more.
 
         Raises:
             BundleError, SessionError: the bundle can't be served.
             AddressInUseError, OSError: nor the address.
-            BaseException: what ended the engine.
+            BaseException: what ended the engine, or the reading of memory.
         """
         with own_socket(self._config.listen):
             grpc_server = await self._listen()
@@ -104,34 +118,64 @@ class Server:
 
     async def _serve(self, model: Model) -> None:
         def make_engine(deliver: Deliver) -> Engine:
-            return Engine(Scheduler(model.limits), model.session, model.cache, deliver)
+            scheduler = Scheduler(model.limits, model.costs)
+            for prefix in model.prefixes:
+                scheduler.pin(prefix.slot, prefix.tokens)
+            return Engine(scheduler, model.session, model.cache, model.costs, deliver)
 
         dispatcher = Dispatcher(make_engine)
         engine = dispatcher.engine
         capacity = Capacity(
+            model.limits,
             model.limits.context_tokens,
             model.bundle.architecture.vocab_size,
             model.limits.slots + self._config.max_queue,
         )
+        reception = Reception(capacity, dispatcher, model.costs, clock_ms)
         engine.start()
+        # Its first verdict is there before the first request can be.
+        governing = asyncio.create_task(self._govern(model, reception))
         try:
-            self._stage.serve(Serving(model, dispatcher, capacity))
+            self._stage.serve(Serving(model, dispatcher, reception))
             await self._report(health_pb2.HealthCheckResponse.SERVING)
             logger.info(
-                "serving %s: loaded in %.0f ms, context limit %d tokens, %d slots",
+                "serving %s: loaded in %.0f ms (%.0f ms of it measuring steps), context limit %d tokens, %d slots",
                 model.bundle.name,
                 model.load_ms,
-                capacity.context_limit,
+                model.calibration_ms,
+                reception.capacity.context_limit,
                 model.limits.slots,
             )
-            await _first(self._stopping.wait(), asyncio.shield(asyncio.wrap_future(engine.ended)))
+            engine_ended = asyncio.shield(asyncio.wrap_future(engine.ended))
+            await _first(self._stopping.wait(), engine_ended, asyncio.shield(governing))
             self._stage.drain()
             await self._health.enter_graceful_shutdown()
             if not engine.ended.done():
                 await self._drain(dispatcher)
         finally:
+            governing.cancel()
             await asyncio.to_thread(engine.stop)
         engine.ended.result()
+        with suppress(asyncio.CancelledError):
+            await governing
+
+    async def _govern(self, model: Model, reception: Reception) -> None:
+        """Follows the memory there is for as long as the model is served."""
+        rules = Rules(
+            model.cache.shape.bytes_per_token,
+            model.limits.all_slots * model.limits.context_tokens,
+            model.limits.context_tokens,
+        )
+        governor = Governor(rules)
+        level = reception.level
+        while True:
+            committed_bytes = model.cache.committed_bytes()
+            verdict = governor.update(self._read(), clock_ms(), committed_bytes)
+            reception.govern(verdict)
+            if verdict.level is not level:
+                level = verdict.level
+                logger.warning("memory is %s (%s)", level.name, verdict.cause or "recovered")
+            await asyncio.sleep(_GOVERN_INTERVAL_S)
 
     async def _drain(self, dispatcher: Dispatcher) -> None:
         logger.info("draining: %d requests open", dispatcher.open_requests)

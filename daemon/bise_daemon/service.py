@@ -6,9 +6,10 @@ import asyncio
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 
-from bise_daemon.admission import admit, check_queue
-from bise_daemon.chat.message import Prompt
+from bise_daemon.chat.message import Message, Prompt
+from bise_daemon.chat.truncation import truncate_oldest
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.engine.detokenize import StopMatcher
 from bise_daemon.engine.events import Event, Failed, Finish, Finished
@@ -16,9 +17,8 @@ from bise_daemon.engine.generation import Generation, Piece
 from bise_daemon.engine.loop import clock_ms
 from bise_daemon.engine.sampling import Sampler
 from bise_daemon.errors import Reason, RequestError
-from bise_daemon.scheduler.request import Request
 from bise_daemon.serving import Serving, Stage
-from bise_daemon.wire import Context, abort, to_delta, to_done, to_messages, to_sampling
+from bise_daemon.wire import Context, abort, to_accepted, to_ask, to_delta, to_done, to_messages, to_sampling
 from bise_proto.v1 import inference_pb2, inference_pb2_grpc
 
 Encode = Callable[[Serving], Prompt]
@@ -27,7 +27,7 @@ ProtoRequest = inference_pb2.GenerateRequest | inference_pb2.ChatRequest | infer
 
 # Tokenizing this much takes about a millisecond; more of it must not hold up other calls.
 _INLINE_BYTES = 4096
-# A partial answer must be on its way before the caller's own deadline cuts the line.
+# A partial answer must be on its way before the caller's own deadline cuts the line: this, and one step, before it.
 _DEADLINE_MARGIN_MS = 20.0
 # An answer that has ended must be read within this.
 _READING_GRACE_MS = 5000.0
@@ -61,7 +61,10 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         """Answers messages."""
 
         def encode(serving: Serving) -> Prompt:
-            return serving.model.chat.encode(to_messages(request.messages))
+            messages = to_messages(request.messages)
+            if request.options.on_overflow == inference_pb2.TRUNCATE_OLDEST:
+                return _shortened(serving, messages, request.options.min_granted_tokens or 1)
+            return serving.model.chat.encode(messages)
 
         async with aclosing(self._answer(encode, request, context, continues=False)) as responses:
             async for response in responses:
@@ -85,7 +88,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         return inference_pb2.CountTokensResponse(
             count=len(prompt.token_ids),
             token_ids=prompt.token_ids,
-            context_limit=serving.capacity.context_limit,
+            context_limit=serving.reception.capacity.context_limit,
             rendered=prompt.text,
         )
 
@@ -102,35 +105,30 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         options = request.options
         try:
             serving = self._stage.serving()
-            check_queue(serving.capacity, serving.dispatcher.open_requests)
+        except RequestError as error:
+            await abort(context, error)
+        reception, tokenizer = serving.reception, serving.model.tokenizer
+        try:
+            reception.check_queue()
             prompt = await self._encode(serving, encode, request)
-            seed = secrets.randbits(64)
-            sampling = to_sampling(options, seed)
-            sampling.check_vocabulary(serving.capacity.vocab_size)
-            asked = options.max_tokens if options.HasField("max_tokens") else None
-            check_queue(serving.capacity, serving.dispatcher.open_requests)  # others came while this one was encoded
-            granted = admit(serving.capacity, prompt.token_ids, asked)
-            tokenizer = serving.model.tokenizer
+            sampling = to_sampling(options, secrets.randbits(64))
+            sampling.check_vocabulary(reception.capacity.vocab_size)
+            deadline_ms = self._deadline_ms(options, context, arrived_ms, reception.longest_step_ms)
+            admitted = reception.admit(
+                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms)
+            )
             generation = Generation(
                 Sampler(sampling, prompt.token_ids),
                 tokenizer.detokenizer(continues=continues),
                 StopMatcher(options.stop),
                 frozenset() if options.ignore_eos else tokenizer.eos_token_ids,
             )
-            deadline_ms = self._deadline_ms(options, context, arrived_ms)
-            job = Request(secrets.token_hex(8), prompt.token_ids, granted, deadline_ms)
         except RequestError as error:
+            reception.refused(error)
             await abort(context, error)
+        job = admitted.request(secrets.token_hex(8), prompt.token_ids)
         with _cancelled_after(deadline_ms + _READING_GRACE_MS), serving.dispatcher.submit(job, generation) as answer:
-            yield inference_pb2.GenerateResponse(
-                accepted=inference_pb2.Accepted(
-                    request_id=job.id,
-                    prompt_tokens=len(prompt.token_ids),
-                    granted_max_tokens=granted,
-                    context_limit=serving.capacity.context_limit,
-                    seed=sampling.seed,
-                )
-            )
+            yield to_accepted(job, admitted, prompt, reception.capacity.context_limit, sampling.seed)
             while True:
                 *pieces, last = await answer.next_events()
                 if isinstance(last, Piece):
@@ -138,6 +136,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                     continue
                 if isinstance(last, Failed):
                     await abort(context, last.error)
+                reception.settle(admitted, last)
                 if last.finish is Finish.DEADLINE and options.on_expiry == inference_pb2.FAIL:
                     await abort(context, _expired(last, arrived_ms))
                 if pieces or last.text:
@@ -145,10 +144,12 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 yield to_done(last, len(prompt.token_ids), arrived_ms)
                 return
 
-    def _deadline_ms(self, options: inference_pb2.Options, context: Context, arrived_ms: float) -> float:
+    def _deadline_ms(
+        self, options: inference_pb2.Options, context: Context, arrived_ms: float, step_ms: float
+    ) -> float:
         """The earlier of the budget's end and the call's own deadline, on the engine's clock."""
         remaining_s: float | None = context.time_remaining()  # the stubs forget that there may be none
-        ends = [] if remaining_s is None else [clock_ms() + remaining_s * 1e3 - _DEADLINE_MARGIN_MS]
+        ends = [] if remaining_s is None else [clock_ms() + remaining_s * 1e3 - _DEADLINE_MARGIN_MS - step_ms]
         if options.budget.HasField("total_ms"):
             ends.append(arrived_ms + options.budget.total_ms)
         return min(ends, default=arrived_ms + self._default_timeout_ms)
@@ -164,6 +165,16 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         if size_bytes <= _INLINE_BYTES:
             return encode(serving)
         return await asyncio.to_thread(encode, serving)
+
+
+def _shortened(serving: Serving, messages: Sequence[Message], least_tokens: int) -> Prompt:
+    """The prompt of a chat without its oldest turns, as few of them as leave room for the answer."""
+    chat = serving.model.chat
+    most_tokens = serving.reception.capacity.context_limit - least_tokens
+    left = truncate_oldest(messages, lambda some: len(chat.encode(some).token_ids), most_tokens)
+    return replace(
+        chat.encode(left.messages), dropped_messages=left.dropped_messages, dropped_tokens=left.dropped_tokens
+    )
 
 
 @contextmanager

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bise_daemon.admission import Capacity
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.models.model import Model
+from bise_daemon.reception import Reception
 
 _RETRY_LOADING_MS = 1000
 
@@ -18,7 +18,7 @@ class Serving:
 
     model: Model
     dispatcher: Dispatcher
-    capacity: Capacity
+    reception: Reception
 
 
 class Stage:

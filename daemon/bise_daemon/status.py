@@ -9,6 +9,7 @@ from importlib.metadata import version
 
 from bise_daemon.engine.loop import clock_ms
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.memory.governor import MemoryLevel
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.serving import Stage
 from bise_daemon.wire import Context, abort
@@ -16,6 +17,11 @@ from bise_proto.v1 import device_pb2, device_pb2_grpc
 
 _INTERVALS_MS = range(100, 60_001)
 _DEFAULT_INTERVAL_MS = 1000
+_MEMORY_LEVELS = {
+    MemoryLevel.NORMAL: device_pb2.Status.NORMAL,
+    MemoryLevel.TIGHT: device_pb2.Status.TIGHT,
+    MemoryLevel.CRITICAL: device_pb2.Status.CRITICAL,
+}
 
 
 class DeviceService(device_pb2_grpc.DeviceServicer):
@@ -68,10 +74,28 @@ class DeviceService(device_pb2_grpc.DeviceServicer):
             status.detail = str(failure)
         status.model, status.model_version = model.bundle.name, model.bundle.version
         status.load_ms = model.load_ms
-        status.context_limit = serving.capacity.context_limit
+        reception = serving.reception
+        status.context_limit = reception.capacity.context_limit
         status.slots, status.slots_used, status.queued = model.limits.slots, counters.slots_used, counters.waiting
         status.kv_reserved_bytes = model.cache.reserved_bytes
-        status.kv_used_bytes = counters.cached_tokens * model.cache.shape.bytes_per_token
+        bytes_per_token = model.cache.shape.bytes_per_token
+        status.kv_used_bytes = counters.cached_tokens * bytes_per_token
+        status.kv_idle_bytes = counters.idle_tokens * bytes_per_token
+        status.kv_budget_bytes = reception.capacity.limits.kv_budget_tokens * bytes_per_token
+        status.memory_level = _MEMORY_LEVELS[reception.level]
+        status.memory_pressure_some, status.memory_pressure_full = memory.pressure.some, memory.pressure.full
+        status.refusals.update(reception.refusals)
+        status.budgets_met, status.budgets_missed = reception.met, reception.missed
+        for error, accuracy in (
+            (status.first_token_error, reception.first_token),
+            (status.total_error, reception.total),
+        ):
+            errors = accuracy.errors
+            error.p50, error.p90, error.samples = errors.p50, errors.p90, errors.samples
+        status.step_time_ratio_p50, status.step_time_ratio_p90 = model.costs.ratio_p50, model.costs.ratio_p90
+        status.cached_tokens = counters.reused_tokens
+        status.draft_tokens, status.accepted_draft_tokens = counters.drafts.guessed, counters.drafts.confirmed
+        status.requests_preempted, status.requests_expired = counters.preempted, counters.expired
         status.requests_finished, status.requests_cancelled = counters.finished, counters.cancelled
         status.requests_failed = counters.failed
         status.prompt_tokens, status.completion_tokens = counters.prompt_tokens, counters.completion_tokens

@@ -10,12 +10,15 @@ from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from bise_daemon.chat.message import Message
+from bise_daemon.admission import Ask
+from bise_daemon.chat.message import Message, Prompt
 from bise_daemon.chat.tokenizer import Tokenizer
 from bise_daemon.engine.events import Finish, Finished
 from bise_daemon.engine.generation import Piece
 from bise_daemon.engine.sampling import Choice, SamplingParams
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.reception import Admitted
+from bise_daemon.scheduler.request import Priority, Request
 from bise_proto.v1 import inference_pb2
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,10 +37,17 @@ _STATUS_CODES = {
     Reason.MESSAGE_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.CHAT_UNSUPPORTED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.BUDGET: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Reason.MEMORY: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.DRAINING: grpc.StatusCode.UNAVAILABLE,
     Reason.LOADING: grpc.StatusCode.UNAVAILABLE,
     Reason.ENGINE_FAILED: grpc.StatusCode.INTERNAL,
     Reason.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+_PRIORITIES = {
+    inference_pb2.CRITICAL: Priority.CRITICAL,
+    inference_pb2.INTERACTIVE: Priority.INTERACTIVE,
+    inference_pb2.BACKGROUND: Priority.BACKGROUND,
 }
 _FINISH_REASONS = {
     Finish.EOS: inference_pb2.STOP,
@@ -108,6 +118,58 @@ def to_sampling(options: inference_pb2.Options, seed: int) -> SamplingParams:
     )
 
 
+def to_ask(options: inference_pb2.Options, prompt_tokens: int, arrived_ms: float, deadline_ms: float) -> Ask:
+    """What the options ask for.
+
+    Args:
+        arrived_ms, deadline_ms: on the engine's clock; the deadline is the end of patience, stated or not.
+
+    Raises:
+        RequestError: INVALID_OPTION.
+    """
+    budget = options.budget
+    if options.priority not in _PRIORITIES:
+        raise RequestError(
+            Reason.INVALID_OPTION,
+            f"priority: expected one of {', '.join(inference_pb2.Priority.keys())}, got {options.priority}.",
+            numbers={"field": "priority"},
+        )
+    return Ask(
+        prompt_tokens,
+        cached_tokens=0,
+        max_tokens=options.max_tokens if options.HasField("max_tokens") else None,
+        least_tokens=options.min_granted_tokens if options.HasField("min_granted_tokens") else None,
+        whole=options.on_expiry == inference_pb2.FAIL,
+        priority=_PRIORITIES[options.priority],
+        arrived_ms=arrived_ms,
+        deadline_ms=deadline_ms,
+        total_ms=budget.total_ms if budget.HasField("total_ms") else None,
+        first_token_ms=budget.first_token_ms if budget.HasField("first_token_ms") else None,
+        per_token_ms=budget.per_token_ms if budget.HasField("per_token_ms") else None,
+    )
+
+
+def to_accepted(
+    job: Request, admitted: Admitted, prompt: Prompt, context_limit: int, seed: int | None
+) -> inference_pb2.GenerateResponse:
+    """The promise an answer begins with."""
+    grant = admitted.grant
+    return inference_pb2.GenerateResponse(
+        accepted=inference_pb2.Accepted(
+            request_id=job.id,
+            prompt_tokens=len(job.prompt),
+            granted_max_tokens=grant.max_tokens,
+            context_limit=context_limit,
+            seed=seed,
+            predicted_first_token_ms=grant.predicted_first_token_ms,
+            predicted_total_ms=grant.predicted_total_ms,
+            cached_tokens=admitted.ask.cached_tokens,
+            dropped_messages=prompt.dropped_messages,
+            dropped_tokens=prompt.dropped_tokens,
+        )
+    )
+
+
 def to_delta(pieces: Sequence[Piece], tokenizer: Tokenizer) -> inference_pb2.GenerateResponse:
     """Some pieces of an answer as one message."""
     choices = [piece.choice for piece in pieces if piece.choice is not None]
@@ -130,7 +192,13 @@ def to_done(finished: Finished, prompt_tokens: int, arrived_ms: float) -> infere
     return inference_pb2.GenerateResponse(
         done=inference_pb2.Done(
             finish_reason=_FINISH_REASONS[finished.finish],
-            usage=inference_pb2.Usage(prompt_tokens=prompt_tokens, completion_tokens=finished.completion_tokens),
+            usage=inference_pb2.Usage(
+                prompt_tokens=prompt_tokens,
+                completion_tokens=finished.completion_tokens,
+                cached_tokens=finished.cached_tokens,
+                draft_tokens=finished.drafts.guessed,
+                accepted_draft_tokens=finished.drafts.confirmed,
+            ),
             timings=inference_pb2.Timings(
                 queue_ms=started - arrived_ms,
                 prefill_ms=first - started,

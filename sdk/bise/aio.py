@@ -21,7 +21,6 @@ from bise.types import Conversation, Health, Result, Status, TokenCount
 from bise_proto.v1 import device_pb2
 from bise_proto.v1 import inference_pb2 as pb
 
-DEFAULT_TIMEOUT_S = 60.0
 # The daemon ends an answer at its budget, within one step; the connection's own deadline comes this much later,
 # so that the best answer so far still arrives. The largest model measured takes 0.5 s a step.
 _GRACE_S = 1.0
@@ -38,7 +37,9 @@ class AsyncClient:
     Args:
         address: `unix:///path/to.sock` or `tcp://host:port`. By default `$BISE_ADDRESS`, else the user's own socket
             `$XDG_RUNTIME_DIR/bise.sock`, else the system's `/run/bise/bise.sock`.
-        timeout: seconds each call may take unless it says otherwise.
+        timeout: seconds each call may take unless it says otherwise. To give it is to state a budget for every
+            generation, as their own `timeout` does: the daemon promises to keep it, or refuses with `OverBudget`.
+            By default nothing is stated and calls are cut off after 60 seconds, generations with the answer so far.
 
     Every call ends by its timeout. Options are keywords, see `bise.Options`; errors are those of `bise.errors`.
     Nothing is sent before the first call; a client belongs to the event loop that made that call.
@@ -47,9 +48,9 @@ class AsyncClient:
         InvalidRequest: the address or the timeout is none.
     """
 
-    def __init__(self, address: str | None = None, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(self, address: str | None = None, *, timeout: float | None = None) -> None:
         self._address = parse(address or default_url())
-        self._timeout_s = _options.timeout_s(timeout, DEFAULT_TIMEOUT_S)
+        self._stated_s = None if timeout is None else _options.timeout_s(timeout)
         self._connection = Connection(self._address)
 
     @property
@@ -75,15 +76,13 @@ class AsyncClient:
 
     def stream_generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> AsyncStream:
         """As `generate`, but the answer comes as it is made."""
-        total_s = self._seconds(options.get("timeout"))
-        request = wire.encode_prompt(prompt, _options.encode(options, total_s))
-        return self._answer("Generate", request, total_s)
+        request = wire.encode_prompt(prompt, self._encode(options))
+        return self._answer("Generate", request, options)
 
     def stream_chat(self, messages: Conversation, **options: Unpack[Options]) -> AsyncStream:
         """As `chat`, but the answer comes as it is made."""
-        total_s = self._seconds(options.get("timeout"))
-        request = pb.ChatRequest(messages=wire.encode_messages(messages), options=_options.encode(options, total_s))
-        return self._answer("Chat", request, total_s)
+        request = pb.ChatRequest(messages=wire.encode_messages(messages), options=self._encode(options))
+        return self._answer("Chat", request, options)
 
     async def count_tokens(self, prompt: Conversation, *, timeout: float | None = None) -> TokenCount:
         """How the daemon tokenizes a raw prompt (a text) or a conversation (messages); nothing is generated.
@@ -197,11 +196,17 @@ class AsyncClient:
         finally:
             watch.cancel()
 
-    def _seconds(self, timeout: float | None) -> float:
-        return _options.timeout_s(timeout, self._timeout_s)
+    def _stated(self, timeout: float | None) -> float | None:
+        """What the call states, else what the client does."""
+        return self._stated_s if timeout is None else timeout
 
-    def _answer(self, method: str, request: object, total_s: float) -> AsyncStream:
+    def _seconds(self, timeout: float | None) -> float:
+        return _options.timeout_s(self._stated(timeout))
+
+    def _encode(self, options: Options) -> pb.Options:
+        return _options.encode({**options, "timeout": self._stated(options.get("timeout"))})
+
+    def _answer(self, method: str, request: object, options: Options) -> AsyncStream:
+        seconds = self._seconds(options.get("timeout")) + _GRACE_S
         stubs = self._connection
-        return AsyncStream(
-            ServerStream(stubs, lambda: getattr(stubs.inference, method)(request, timeout=total_s + _GRACE_S))
-        )
+        return AsyncStream(ServerStream(stubs, lambda: getattr(stubs.inference, method)(request, timeout=seconds)))

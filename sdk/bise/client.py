@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Unpack
 
 from bise import wire
-from bise.aio import DEFAULT_TIMEOUT_S, AsyncClient
+from bise.aio import AsyncClient
 from bise.loop import LoopThread
 from bise.options import Options
 from bise.stream import Stream
@@ -26,7 +26,7 @@ class Client:
     process makes its own.
     """
 
-    def __init__(self, address: str | None = None, *, timeout: float = DEFAULT_TIMEOUT_S) -> None:
+    def __init__(self, address: str | None = None, *, timeout: float | None = None) -> None:
         self._inner = AsyncClient(address, timeout=timeout)
         self._loop = LoopThread(farewell=self._inner.close)
         self._finalizer = weakref.finalize(self, self._loop.close)

@@ -3,6 +3,8 @@
     BiseError
     ├── DaemonUnavailable   nobody answers at the address                        also a ConnectionError
     ├── Refused             a typed, immediate no: try again in retry_after_s
+    │   ├── OverBudget          the stated budget can't be kept
+    │   └── LowMemory           the device is short of memory
     ├── DeadlineExceeded    the time allowed ran out without an answer           also a TimeoutError
     ├── InvalidRequest      the request can't be served as it is                 also a ValueError
     │   └── ContextOverflow     prompt and max_tokens exceed the context limit
@@ -53,7 +55,23 @@ class DaemonUnavailable(BiseError, ConnectionError):
 
 
 class Refused(BiseError):
-    """The daemon can't take the request now (queue full, loading, draining); `numbers` and `retry_after_s` say why."""
+    """The daemon does not take the request now: queue full, loading, draining, or for a reason with a class of its own.
+
+    `numbers` say why, and `retry_after_s` when to try again.
+    """
+
+
+class OverBudget(Refused):
+    """What the caller stated (`timeout`, `first_token_timeout`, `per_token_timeout`) can't be kept; nothing was begun.
+
+    `numbers` has what is predicted beside what was stated, for instance `predicted_first_token_ms` and
+    `first_token_ms`. A `retry_after_s` is when it could be kept; without one, waiting does not help: allow more
+    time, or ask for less.
+    """
+
+
+class LowMemory(Refused):
+    """The device is short of memory for this request; a shorter one may still be taken."""
 
 
 class DeadlineExceeded(BiseError, TimeoutError):

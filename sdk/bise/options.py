@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypedDict
+from typing import Any, TypedDict
 
 from bise.errors import InvalidRequest
+from bise.types import OnExpiry, OnOverflow, Priority
 from bise_proto.v1 import inference_pb2 as pb
+
+DEFAULT_TIMEOUT_S = 60.0
 
 
 class Options(TypedDict, total=False):
     """Keyword arguments of `generate`, `chat` and their streams. None is as good as not given.
 
     The daemon checks ranges; it refuses what it can't do with an `InvalidRequest` that names the field.
+
+    `timeout`, `first_token_timeout` and `per_token_timeout` state a budget, counted from arrival in the daemon. What
+    is stated is promised or refused: the daemon predicts, grants fewer tokens where that keeps the budget, and raises
+    `OverBudget` at once where nothing would. Who states none is never refused for time.
 
     Attributes:
         max_tokens: tokens to make at most; by default as many as the context limit leaves.
@@ -30,8 +37,16 @@ class Options(TypedDict, total=False):
         top_logprobs: and this many alternatives; implies `logprobs`.
         logit_bias: added to logits, by token id.
         ignore_eos: go on after the model's own end.
-        timeout: seconds the whole call may take; by default the client's.
+        timeout: seconds the whole call may take, stated as a budget; by default the client's. Where that has none
+            either, nothing is stated: the answer is only cut off after 60 seconds.
+        first_token_timeout: seconds until the first token.
+        per_token_timeout: seconds between one token and the next.
+        min_granted_tokens: rather be refused than granted fewer tokens than this; by default 1, and `max_tokens` with
+            `on_expiry="fail"`.
+        priority: "critical" goes before "interactive", the default; "background" runs when nobody waits.
         on_expiry: "partial" returns the best answer so far when time is up, "fail" raises DeadlineExceeded.
+        on_overflow: of a conversation that does not fit the context limit: "error" raises ContextOverflow,
+            "truncate_oldest" leaves out the oldest turns, and says in `Accepted` what it left out.
     """
 
     max_tokens: int | None
@@ -49,36 +64,51 @@ class Options(TypedDict, total=False):
     logit_bias: Mapping[int, float] | None
     ignore_eos: bool | None
     timeout: float | None
-    on_expiry: Literal["partial", "fail"] | None
+    first_token_timeout: float | None
+    per_token_timeout: float | None
+    min_granted_tokens: int | None
+    priority: Priority | None
+    on_expiry: OnExpiry | None
+    on_overflow: OnOverflow | None
 
 
-_MAX_TIMEOUT_S = (2**32 - 1) / 1000  # Budget.total_ms is a uint32
+# Options that are one of several words, and what these are on the wire.
+CHOICES: dict[str, dict[str, int]] = {
+    "priority": {"interactive": pb.INTERACTIVE, "critical": pb.CRITICAL, "background": pb.BACKGROUND},
+    "on_expiry": {"partial": pb.RETURN_PARTIAL, "fail": pb.FAIL},
+    "on_overflow": {"error": pb.ERROR, "truncate_oldest": pb.TRUNCATE_OLDEST},
+}
+
+_MAX_SECONDS = (2**32 - 1) / 1000  # the milliseconds of a Budget are uint32
+_SECONDS = f"seconds, more than 0 and at most {_MAX_SECONDS:.0f}"
 
 
-def timeout_s(timeout: float | None, default_s: float) -> float:
-    """The seconds a call may take.
+def timeout_s(timeout: float | None) -> float:
+    """The seconds a call may take; where nobody says, 60.
 
     Raises:
         InvalidRequest: not a positive, finite number of at most 2³² milliseconds.
     """
-    seconds: object = default_s if timeout is None else timeout
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= _MAX_TIMEOUT_S:
-        raise _invalid("timeout", f"seconds, more than 0 and at most {_MAX_TIMEOUT_S:.0f}", seconds)
-    return float(seconds)
+    if timeout is None:
+        return DEFAULT_TIMEOUT_S
+    try:
+        return _seconds(timeout)
+    except ValueError:
+        raise _invalid("timeout", _SECONDS, timeout) from None
 
 
-def encode(options: Options, total_s: float) -> pb.Options:
-    """The options on the wire, with the whole of `total_s` as budget.
+def encode(options: Options) -> pb.Options:
+    """The options on the wire. Only what is given is stated: without a `timeout` there is no total budget.
 
     Raises:
         TypeError: a keyword that is none.
         InvalidRequest: a value that can't be encoded; the message names the field.
     """
-    encoded = pb.Options(budget=pb.Budget(total_ms=math.ceil(total_s * 1000)))
+    encoded = pb.Options()
     for name, value in options.items():
-        if name not in Options.__annotations__:
+        if name not in _ENCODERS:
             raise TypeError(f"got an unexpected keyword argument {name!r}; expected one of {', '.join(_ENCODERS)}")
-        if value is None or name == "timeout":
+        if value is None:
             continue
         expected, put = _ENCODERS[name]
         try:
@@ -86,6 +116,24 @@ def encode(options: Options, total_s: float) -> pb.Options:
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
             raise _invalid(name, expected, value) from None
     return encoded
+
+
+def _seconds(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= _MAX_SECONDS:
+        raise ValueError
+    return float(value)
+
+
+def _budget(name: str) -> Callable[[pb.Options, Any], None]:
+    def put(options: pb.Options, value: object) -> None:
+        # Rounded first: 0.029 s are 29 ms, not 30, though 0.029 * 1000 is a bit more than 29.
+        setattr(options.budget, name, max(1, math.ceil(round(_seconds(value) * 1000, 6))))
+
+    return put
+
+
+def _choice(name: str, words: Mapping[str, int]) -> tuple[str, Callable[[pb.Options, Any], None]]:
+    return " or ".join(f'"{word}"' for word in words), lambda options, word: setattr(options, name, words[word])
 
 
 def _plain(name: str) -> Callable[[pb.Options, Any], None]:
@@ -109,10 +157,6 @@ def _logit_bias(options: pb.Options, value: Mapping[int, float]) -> None:
     options.sampling.logit_bias.update(value)
 
 
-def _on_expiry(options: pb.Options, value: str) -> None:
-    options.on_expiry = {"partial": pb.RETURN_PARTIAL, "fail": pb.FAIL}[value]
-
-
 _WHOLE = "a whole number, 0 or more"
 _NUMBER = "a number"
 _YES_NO = "True or False"
@@ -132,7 +176,11 @@ _ENCODERS: dict[str, tuple[str, Callable[[pb.Options, Any], None]]] = {
     "top_logprobs": (_WHOLE, _top_logprobs),
     "logit_bias": ("a mapping of token id to number", _logit_bias),
     "ignore_eos": (_YES_NO, _plain("ignore_eos")),
-    "on_expiry": ('"partial" or "fail"', _on_expiry),
+    "timeout": (_SECONDS, _budget("total_ms")),
+    "first_token_timeout": (_SECONDS, _budget("first_token_ms")),
+    "per_token_timeout": (_SECONDS, _budget("per_token_ms")),
+    "min_granted_tokens": (_WHOLE, _plain("min_granted_tokens")),
+    **{name: _choice(name, words) for name, words in CHOICES.items()},
 }
 
 

@@ -16,7 +16,9 @@ from bise.errors import (
     DaemonUnavailable,
     DeadlineExceeded,
     InvalidRequest,
+    LowMemory,
     Number,
+    OverBudget,
     Refused,
     Unsupported,
 )
@@ -32,6 +34,8 @@ BY_REASON: dict[str, type[BiseError]] = {
     "INVALID_MESSAGE": InvalidRequest,
     "MESSAGE_TOO_LARGE": InvalidRequest,
     "CHAT_UNSUPPORTED": Unsupported,
+    "BUDGET": OverBudget,
+    "MEMORY": LowMemory,
     "QUEUE_FULL": Refused,
     "DRAINING": Refused,
     "LOADING": Refused,

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Literal
+
+Priority = Literal["interactive", "critical", "background"]
+OnExpiry = Literal["partial", "fail"]
+OnOverflow = Literal["error", "truncate_oldest"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +36,18 @@ class FinishReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens read and tokens made."""
+    """Tokens read and tokens made.
+
+    Attributes:
+        cached_tokens: prompt tokens that were not computed again.
+        draft_tokens: tokens guessed ahead; `accepted_draft_tokens` of them were what the model would have made.
+    """
 
     prompt_tokens: int
     completion_tokens: int
+    cached_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_draft_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -58,8 +71,14 @@ class Accepted:
     """What the daemon promised before the first token.
 
     Attributes:
+        granted_max_tokens: tokens the answer may have: `max_tokens`, or fewer where the budget or the context limit
+            allows no more.
         context_limit: tokens one request may hold now, prompt and answer together.
         seed: the seed in use; the same seed, bundle and request give the same tokens.
+        predicted_first_token_ms: from arrival, as the daemon sees it now.
+        predicted_total_ms: likewise, for an answer of `granted_max_tokens`.
+        cached_tokens: prompt tokens that need not be computed again.
+        dropped_messages: what `on_overflow="truncate_oldest"` left out; these were `dropped_tokens` of the prompt.
     """
 
     request_id: str
@@ -67,6 +86,11 @@ class Accepted:
     granted_max_tokens: int
     context_limit: int
     seed: int
+    predicted_first_token_ms: float = 0.0
+    predicted_total_ms: float = 0.0
+    cached_tokens: int = 0
+    dropped_messages: int = 0
+    dropped_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +158,24 @@ class State(StrEnum):
     UNKNOWN = "unknown"
 
 
+class MemoryLevel(StrEnum):
+    """How short of memory the device is."""
+
+    NORMAL = "normal"
+    TIGHT = "tight"  # idle prefixes are dropped, and new requests get a smaller context limit
+    CRITICAL = "critical"  # new requests are refused where memory can't hold them, background work is interrupted
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionError:
+    """How far predictions were off lately: quantiles of |actual - predicted| / actual over `samples` requests."""
+
+    p50: float = 0.0
+    p90: float = 0.0
+    samples: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The daemon's view of itself and of the device; counters count from its start.
@@ -142,6 +184,17 @@ class Status:
         detail: why, when `state` is FAILED.
         context_limit: tokens one request may hold now.
         kv_reserved_bytes: address space of the KV cache; `kv_used_bytes` of it holds data.
+        kv_budget_bytes: what all requests together may hold now.
+        kv_idle_bytes: kept for requests that begin like earlier ones; given back first.
+        memory_pressure_some: share of the last 10 s in which some work waited for memory; 0 where the kernel does
+            not tell. `memory_pressure_full` is the share in which all work did.
+        refusals: how many requests were refused, by reason, for instance `{"BUDGET": 3}`.
+        budgets_met: requests with a stated budget that kept it; `budgets_missed` did not.
+        first_token_error: how far predicted first-token times were off; `total_error` likewise.
+        step_time_ratio_p50: step times over predicted step times, as quantiles; 1 is as predicted.
+        cached_tokens: prompt tokens that were not computed again.
+        requests_preempted: how often background work was interrupted; it goes on later.
+        requests_expired: requests whose time ran out.
         step_running_ms: how long the present step has been running; 0 while there is nothing to do.
     """
 
@@ -168,3 +221,20 @@ class Status:
     completion_tokens: int = 0
     steps: int = 0
     step_running_ms: float = 0.0
+    memory_level: MemoryLevel = MemoryLevel.NORMAL
+    kv_budget_bytes: int = 0
+    kv_idle_bytes: int = 0
+    memory_pressure_some: float = 0.0
+    memory_pressure_full: float = 0.0
+    refusals: Mapping[str, int] = field(default_factory=dict, hash=False)
+    budgets_met: int = 0
+    budgets_missed: int = 0
+    first_token_error: PredictionError = PredictionError()
+    total_error: PredictionError = PredictionError()
+    step_time_ratio_p50: float = 0.0
+    step_time_ratio_p90: float = 0.0
+    cached_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_draft_tokens: int = 0
+    requests_preempted: int = 0
+    requests_expired: int = 0

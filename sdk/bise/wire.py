@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
+from typing import Any, TypeVar
 
 from grpc_health.v1 import health_pb2
 
@@ -14,7 +15,9 @@ from bise.types import (
     Delta,
     FinishReason,
     Health,
+    MemoryLevel,
     Message,
+    PredictionError,
     State,
     Status,
     Timings,
@@ -24,6 +27,8 @@ from bise.types import (
 )
 from bise_proto.v1 import device_pb2
 from bise_proto.v1 import inference_pb2 as pb
+
+T = TypeVar("T")
 
 _FINISH_REASONS = {
     pb.STOP: FinishReason.STOP,
@@ -37,11 +42,15 @@ _STATES = {
     device_pb2.Status.DRAINING: State.DRAINING,
     device_pb2.Status.FAILED: State.FAILED,
 }
+_MEMORY_LEVELS = {
+    device_pb2.Status.NORMAL: MemoryLevel.NORMAL,
+    device_pb2.Status.TIGHT: MemoryLevel.TIGHT,
+    device_pb2.Status.CRITICAL: MemoryLevel.CRITICAL,
+}
 _HEALTH = {
     health_pb2.HealthCheckResponse.SERVING: Health.SERVING,
     health_pb2.HealthCheckResponse.NOT_SERVING: Health.NOT_SERVING,
 }
-_STATUS_NUMBERS = [field.name for field in fields(Status) if field.name != "state"]
 
 
 def encode_messages(conversation: Conversation) -> list[pb.Message]:
@@ -88,13 +97,7 @@ def encode_prompt(prompt: str | Sequence[int], options: pb.Options) -> pb.Genera
 
 def decode_accepted(accepted: pb.Accepted) -> Accepted:
     """What the daemon promised."""
-    return Accepted(
-        accepted.request_id,
-        accepted.prompt_tokens,
-        accepted.granted_max_tokens,
-        accepted.context_limit,
-        accepted.seed,
-    )
+    return _same(Accepted, accepted)
 
 
 def decode_delta(delta: pb.Delta) -> Delta:
@@ -108,17 +111,10 @@ def _decode_logprob(logprob: pb.TokenLogprob) -> TokenLogprob:
 
 def decode_done(done: pb.Done) -> tuple[FinishReason, Usage, Timings]:
     """Why the answer ended, and what it took."""
-    timings = done.timings
     return (
         _FINISH_REASONS.get(done.finish_reason, FinishReason.UNKNOWN),
-        Usage(done.usage.prompt_tokens, done.usage.completion_tokens),
-        Timings(
-            timings.queue_ms,
-            timings.prefill_ms,
-            timings.first_token_ms,
-            timings.total_ms,
-            timings.tokens_per_second,
-        ),
+        _same(Usage, done.usage),
+        _same(Timings, done.timings),
     )
 
 
@@ -129,10 +125,25 @@ def decode_count(count: pb.CountTokensResponse) -> TokenCount:
 
 def decode_status(status: device_pb2.Status) -> Status:
     """The daemon's view of itself."""
-    numbers = {name: getattr(status, name) for name in _STATUS_NUMBERS}
-    return Status(state=_STATES.get(status.state, State.UNKNOWN), **numbers)
+    return _same(Status, status, _STATUS_READERS)
 
 
 def decode_health(response: health_pb2.HealthCheckResponse) -> Health:
     """The answer to a health check."""
     return _HEALTH.get(response.status, Health.UNKNOWN)
+
+
+# Fields of a status that are no plain values.
+_STATUS_READERS: dict[str, Callable[[Any], object]] = {
+    "state": lambda state: _STATES.get(state, State.UNKNOWN),
+    "memory_level": lambda level: _MEMORY_LEVELS.get(level, MemoryLevel.UNKNOWN),
+    "refusals": dict,
+    "first_token_error": lambda error: _same(PredictionError, error),
+    "total_error": lambda error: _same(PredictionError, error),
+}
+
+
+def _same(kind: Callable[..., T], message: Any, readers: Mapping[str, Callable[[Any], object]] | None = None) -> T:
+    """The dataclass whose fields have the names of the message's; `readers` turn those that are no plain values."""
+    values = {field.name: getattr(message, field.name) for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**values | {name: read(values[name]) for name, read in (readers or {}).items()})

@@ -28,7 +28,6 @@ _DISTRIBUTIONS = {
     "onnx": "onnx",
     "onnx_ir": "onnx-ir",
     "onnxruntime": "onnxruntime",
-    "psutil": "psutil",
     "pydantic": "pydantic",
     "pydantic_core": "pydantic",  # which pins it to its own version
     "rich": "rich",

@@ -13,7 +13,10 @@ import pytest
 _SPLIT_AT_LINES = 600
 _THINK_AT_LINES = 300
 # Modules someone has thought about at 300 lines, and why they stay whole.
-_THOUGHT_ABOUT: dict[str, str] = {}
+_THOUGHT_ABOUT = {
+    "bise_daemon.admission": "one decision, and the refusals that explain it",
+    "bise_daemon.engine.loop": "one thread's life; all of its parts work on the same state",
+}
 
 _UNSAFE_MODULES = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 _VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "misc"}

@@ -13,7 +13,7 @@ import pytest
 Python = Callable[..., str]
 
 # What decisions over plain values need, and nothing that can wait, look at a clock, or tell anyone.
-_PURE = {"__future__", "collections", "collections.abc", "dataclasses", "enum", "itertools", "typing"}
+_PURE = {"__future__", "bisect", "collections", "collections.abc", "dataclasses", "enum", "itertools", "typing"}
 _IMPURE = (
     "asyncio", "concurrent", "contextvars", "datetime", "grpc", "io", "logging", "multiprocessing", "numpy",
     "onnxruntime", "os", "queue", "random", "secrets", "select", "selectors", "signal", "socket", "subprocess",
@@ -62,22 +62,31 @@ def test_the_scheduler_works_where_there_is_no_clock_no_thread_and_no_log(python
     # What the pure modules and this script need for themselves is loaded first.
     preload = "".join(f"import {name}\n" for name in (*sorted(_PURE - {"__future__"}), "pkgutil"))
     play = """
+from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Request
-from bise_daemon.scheduler.scheduler import Limits, Scheduler
-from bise_daemon.scheduler.step import Decode, Outcome, Prefill
-scheduler = Scheduler(Limits(2, 16, 32, 4))
+from bise_daemon.scheduler.scheduler import Scheduler
+from bise_daemon.scheduler.step import Decode, Outcome, Prefill, Verify
+class Costs:
+    margin = 1.0
+    def prefill_ms(self, tokens, context_tokens): return tokens
+    def decode_ms(self, rows, context_tokens): return rows
+    def verify_ms(self, tokens, context_tokens): return 1
+    def copy_ms(self, tokens): return 0
+scheduler = Scheduler(Limits(2, 16, 32, 4, spare_slots=1, idle_tokens=32, draft_tokens=2), Costs())
 for name in "abc":
-    scheduler.submit(Request(name, range(6), 3))
+    scheduler.submit(Request(name, [5] * 6, 3))
 while scheduler.has_work:
     plan = scheduler.plan(0.0)
     match plan.work:
         case Decode(rows=rows):
-            sampled = [row.request_id for row in rows]
+            sampled = [row.request_id for row in rows if row.request_id]
         case Prefill(request_id=name, samples=samples):
             sampled = [name] * samples
+        case Verify(request_id=name):
+            sampled = [name]
         case None:
             sampled = []
-    for name in scheduler.commit(plan, {each: Outcome(1, False) for each in sampled}):
+    for name in scheduler.commit(plan, {each: Outcome([5], False) for each in sampled}, 0.0):
         print("ended", name)
 del sys.modules["threading"]  # the interpreter's own end asks for it
 """

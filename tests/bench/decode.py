@@ -47,7 +47,9 @@ class EngineLoop:
         self._model = load_model(config)
         self._done = threading.Event()
         self._last: Any = None
-        self._engine = Engine(Scheduler(self._model.limits), self._model.session, self._model.cache, self._take)
+        model = self._model
+        scheduler = Scheduler(model.limits, model.costs)
+        self._engine = Engine(scheduler, model.session, model.cache, model.costs, self._take)
         self._engine.start()
         self._runs = 0
 

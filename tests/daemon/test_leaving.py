@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from bise import BiseError, Client, DaemonUnavailable
-from bise_daemon.engine.session import Logits
+from bise_daemon.engine.runner import Logits
 from bise_daemon.models.model import Model, load_model
 from bise_proto.v1 import inference_pb2, inference_pb2_grpc
 from running import RunningDaemon, running
@@ -102,6 +102,12 @@ class Broken:
         if self._left < 0:
             raise MemoryError("the device is out of memory")
         return self._session.decode(first_slot, tokens, positions)
+
+    def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
+        return self._session.verify(slot, start, tokens)
+
+    def interrupt(self) -> None:
+        self._session.interrupt()
 
 
 def test_an_engine_that_breaks_fails_its_callers_and_ends_the_daemon(tiny_bundle: Path, tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -15,16 +17,22 @@ from bise import (
     Client,
     ContextOverflow,
     DaemonUnavailable,
-    DeadlineExceeded,
     FinishReason,
     InvalidRequest,
+    OverBudget,
     Refused,
 )
+from bise_daemon import server as server_module
+from bise_daemon.memory.fit import reserve_bytes
+from bise_daemon.memory.governor import Rules
+from bise_daemon.memory.readers import read_memory
+from bise_daemon.memory.reading import Reading
+from bise_daemon.models import model as model_module
 from bise_daemon.models.model import load_model
 from bise_daemon.socket_lock import AddressInUseError
-from bise_proto.bundle import BundleError
+from bise_proto.bundle import BundleError, read_manifest
 from bise_proto.v1 import inference_pb2, inference_pb2_grpc
-from running import RunningDaemon, running
+from running import RunningDaemon, SimulatedMemory, running
 
 pytestmark = pytest.mark.slow
 
@@ -129,18 +137,92 @@ def test_leaving_a_stream_frees_its_slot(client: Client) -> None:
     assert client.status().requests_cancelled == before + 1
 
 
-def test_a_budget_brings_back_what_there_is(client: Client, daemon: RunningDaemon) -> None:
+def test_a_budget_is_promised_with_as_many_tokens_as_it_has_time_for(client: Client) -> None:
+    alone = client.generate([5, 6, 7], ignore_eos=True)
+    allowed_ms = alone.accepted.predicted_total_ms / 4
+    with client.stream_generate([5, 6, 7], ignore_eos=True, timeout=allowed_ms / 1e3) as stream:
+        accepted = stream.accepted
+        result = stream.finish()
+    assert 1 <= accepted.granted_max_tokens < alone.accepted.granted_max_tokens
+    assert accepted.predicted_first_token_ms <= accepted.predicted_total_ms <= allowed_ms + 1
+    assert result.token_ids == alone.token_ids[: len(result.token_ids)]
+
+
+@pytest.mark.parametrize(
+    ("budget", "missed"),
+    [
+        ({"timeout": 0.001}, "total_ms"),
+        ({"first_token_timeout": 0.001}, "first_token_ms"),
+        ({"timeout": 60, "first_token_timeout": 0.001}, "first_token_ms"),
+    ],
+    ids=["total", "first token", "first token of both"],
+)
+def test_a_budget_that_cannot_be_kept_is_refused_with_the_numbers(
+    client: Client, budget: dict[str, float], missed: str
+) -> None:
+    before = client.status()
+    with pytest.raises(OverBudget) as refusal:
+        client.generate(list(range(60, 310)), max_tokens=6, ignore_eos=True, **budget)  # new to this daemon
+    numbers = refusal.value.numbers
+    assert refusal.value.reason == "BUDGET"
+    assert numbers["missed"] == missed
+    assert float(numbers["budget_ms"]) == 1
+    assert float(numbers["needed_ms"]) > 1
+    assert refusal.value.retry_after_s is None  # it would not fit on an idle device either
+    after = client.status()
+    assert after.refusals["BUDGET"] == before.refusals.get("BUDGET", 0) + 1
+    assert after.prompt_tokens == before.prompt_tokens
+
+
+def test_fewer_tokens_than_the_least_wanted_are_refused(client: Client) -> None:
+    alone = client.generate([5, 6, 7], ignore_eos=True)
+    allowed_s = alone.accepted.predicted_total_ms / 4e3
+    with pytest.raises(OverBudget) as refusal:
+        client.generate([5, 6, 7], ignore_eos=True, timeout=allowed_s, min_granted_tokens=250)
+    assert refusal.value.numbers["min_granted_tokens"] == 250
+
+
+@pytest.fixture(scope="module")
+def prudent(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A daemon that expects a step to take up to a minute, and so ends an answer a minute before its call's deadline;
+    what a call allows beyond that is its time, however slow this machine is just now."""
+    with running(tiny_bundle, tmp_path_factory.mktemp("prudent"), slots=1, step_ms=60_000) as daemon:
+        with Client(daemon.address) as client:
+            client.wait_until_serving()
+        yield daemon.address
+
+
+def ends_at_its_deadline(address: str, left_s: float, **options: Any) -> list[inference_pb2.GenerateResponse]:
+    """The messages of an answer that has `left_s` to come; the call itself never times out."""
     request = inference_pb2.GenerateRequest(
-        prompt="Hi", options=inference_pb2.Options(ignore_eos=True, budget=inference_pb2.Budget(total_ms=1))
+        token_ids=inference_pb2.TokenIds(ids=[5, 6, 7]), options=inference_pb2.Options(ignore_eos=True, **options)
     )
-    with grpc.insecure_channel(daemon.address) as channel:
-        *_, last = inference_pb2_grpc.InferenceStub(channel).Generate(request)
-    assert last.done.finish_reason == inference_pb2.DEADLINE
+    with grpc.insecure_channel(address) as channel:
+        return list(inference_pb2_grpc.InferenceStub(channel).Generate(request, timeout=60.02 + left_s))
 
 
-def test_a_budget_can_fail_instead(client: Client) -> None:
-    with pytest.raises(DeadlineExceeded):
-        client.generate([5] * 200, ignore_eos=True, timeout=0.002, on_expiry="fail")
+def test_the_calls_own_deadline_brings_back_what_there_is(prudent: str) -> None:
+    accepted, *deltas, done = ends_at_its_deadline(prudent, 0.03)
+    assert accepted.accepted.granted_max_tokens == 253
+    assert done.done.finish_reason == inference_pb2.DEADLINE
+    tokens = [token for delta in deltas for token in delta.delta.token_ids]
+    assert done.done.usage.completion_tokens == len(tokens) < 253
+    with Client(prudent) as client:
+        assert tuple(tokens) == client.generate([5, 6, 7], ignore_eos=True).token_ids[: len(tokens)]
+        assert client.status().requests_expired > 0
+
+
+def test_without_time_an_answer_is_empty(prudent: str) -> None:
+    *_, done = ends_at_its_deadline(prudent, -1)
+    assert done.done.finish_reason == inference_pb2.DEADLINE
+    assert done.done.usage.completion_tokens == 0
+
+
+def test_an_answer_that_must_be_whole_fails_instead(prudent: str) -> None:
+    with pytest.raises(grpc.RpcError) as failure:
+        ends_at_its_deadline(prudent, 0.03, on_expiry=inference_pb2.FAIL)
+    assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert failure.value.details().startswith("the budget ended after ")
 
 
 def test_a_prompt_too_long_is_refused_with_the_counts(client: Client) -> None:
@@ -283,3 +365,51 @@ def test_a_flipped_byte_is_never_served(tiny_bundle: Path, tmp_path: Path) -> No
     (broken / "model.onnx.data").write_bytes(data)
     with pytest.raises(BundleError, match=r"model\.onnx\.data: expected sha256"), running(broken, tmp_path) as daemon:
         daemon.ended.result(30)
+
+
+def test_memory_that_was_short_at_the_start_counts_when_it_is_back(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bytes_per_token = read_manifest(tiny_bundle).kv_cache.bytes_per_token
+    memory = SimulatedMemory(reserve_bytes(0) + 150 * bytes_per_token)
+    readings = iter([Reading(1 << 40, 0, 0, 0), memory.read()])
+    monkeypatch.setattr(model_module, "read_memory", lambda: next(readings))
+    monkeypatch.setattr(server_module, "Rules", partial(Rules, hold_ms=300))
+    with (
+        running(tiny_bundle, tmp_path, memory.load, memory.read, slots=2) as daemon,
+        Client(daemon.address) as client,
+    ):
+        client.wait_until_serving()
+        assert client.status().context_limit == 128
+        memory.free_bytes = 1 << 30
+        for status in client.watch_status(interval=0.1, timeout=30):
+            if status.context_limit == 256:
+                break
+        with client.stream_generate([5, 6, 7], ignore_eos=True) as stream:
+            assert stream.accepted.granted_max_tokens == 253
+        assert client.generate([5] * 200, max_tokens=50, ignore_eos=True).usage.completion_tokens == 50
+        # All that one context holds may be kept again: of the last answer, its prompt and all tokens but the last.
+        for status in client.watch_status(interval=0.1, timeout=30):
+            if status.kv_idle_bytes == 249 * bytes_per_token:
+                break
+
+
+def test_a_governor_that_cannot_read_memory_ends_the_daemon_after_its_drain(tiny_bundle: Path, tmp_path: Path) -> None:
+    failing = threading.Event()
+
+    def read() -> Reading:
+        if failing.is_set():
+            raise OSError("/proc is gone")
+        return read_memory()
+
+    def ask() -> None:
+        with running(tiny_bundle, tmp_path, read=read) as daemon, Client(daemon.address) as client:
+            client.wait_until_serving()
+            with client.stream_generate([5, 6, 7], ignore_eos=True) as stream:
+                failing.set()
+                assert stream.finish().usage.completion_tokens == 253
+            daemon.ended.exception(30)
+
+    with pytest.raises(OSError, match="/proc is gone"):
+        ask()
+    assert not (tmp_path / "bise.sock").exists()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import grpc
 import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
-from bise_daemon.engine.events import Finish, Finished, Times
+from bise_daemon.admission import Ask, Grant
+from bise_daemon.chat.message import Prompt
+from bise_daemon.engine.events import Drafts, Finish, Finished, Times
 from bise_daemon.engine.generation import Piece
 from bise_daemon.engine.sampling import Choice, SamplingParams
 from bise_daemon.errors import Reason, RequestError
-from bise_daemon.wire import to_delta, to_done, to_messages, to_sampling, to_status
+from bise_daemon.reception import Admitted
+from bise_daemon.scheduler.request import Priority
+from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_messages, to_sampling, to_status
 from bise_proto.v1 import inference_pb2
 
 
@@ -46,6 +51,8 @@ def test_every_reason_has_a_code_and_comes_back(reason: Reason) -> None:
     ("reason", "code"),
     [
         (Reason.QUEUE_FULL, code_pb2.RESOURCE_EXHAUSTED),
+        (Reason.BUDGET, code_pb2.RESOURCE_EXHAUSTED),
+        (Reason.MEMORY, code_pb2.RESOURCE_EXHAUSTED),
         (Reason.DRAINING, code_pb2.UNAVAILABLE),
         (Reason.DEADLINE, code_pb2.DEADLINE_EXCEEDED),
         (Reason.CONTEXT_OVERFLOW, code_pb2.INVALID_ARGUMENT),
@@ -114,6 +121,58 @@ def test_a_field_set_to_zero_is_not_a_field_left_out() -> None:
 def test_numbers_that_are_none_are_refused() -> None:
     with pytest.raises(RequestError, match="temperature"):
         to_sampling(inference_pb2.Options(sampling=inference_pb2.Sampling(temperature=float("nan"))), seed=7)
+
+
+def test_who_states_nothing_asks_for_nothing_but_patience() -> None:
+    ask = to_ask(inference_pb2.Options(), 7, arrived_ms=100.0, deadline_ms=900.0)
+    assert ask == Ask(7, 0, None, None, False, Priority.INTERACTIVE, 100.0, 900.0, None, None, None)
+    assert not ask.states_budget
+
+
+def test_what_is_stated_is_asked() -> None:
+    options = inference_pb2.Options(
+        max_tokens=20,
+        min_granted_tokens=5,
+        on_expiry=inference_pb2.FAIL,
+        priority=inference_pb2.CRITICAL,
+        budget=inference_pb2.Budget(total_ms=800, first_token_ms=300, per_token_ms=40),
+    )
+    ask = to_ask(options, 7, arrived_ms=100.0, deadline_ms=900.0)
+    assert ask == Ask(7, 0, 20, 5, True, Priority.CRITICAL, 100.0, 900.0, 800, 300, 40)
+    assert ask.states_budget
+
+
+def test_a_budget_of_zero_is_stated_all_the_same() -> None:
+    ask = to_ask(inference_pb2.Options(budget=inference_pb2.Budget(total_ms=0)), 7, 0.0, 0.0)
+    assert (ask.total_ms, ask.first_token_ms, ask.states_budget) == (0, None, True)
+
+
+@pytest.mark.parametrize("name", inference_pb2.Priority.keys())
+def test_every_priority_is_a_class(name: str) -> None:
+    options = inference_pb2.Options(priority=inference_pb2.Priority.Value(name))
+    assert to_ask(options, 7, 0.0, 9.0).priority is Priority[name]
+
+
+def test_a_priority_of_a_newer_sdk_is_refused_by_name() -> None:
+    with pytest.raises(RequestError, match="priority: expected one of INTERACTIVE, CRITICAL, BACKGROUND, got 7") as no:
+        to_ask(inference_pb2.Options(priority=7), 7, 0.0, 9.0)  # type: ignore[arg-type]
+    assert (no.value.reason, no.value.numbers) == (Reason.INVALID_OPTION, {"field": "priority"})
+
+
+def test_a_promise_tells_what_was_granted_predicted_found_and_left_out() -> None:
+    ask = replace(to_ask(inference_pb2.Options(max_tokens=20), 7, 0.0, 9.0), cached_tokens=3)
+    admitted = Admitted(ask, Grant(12, 50.0, 250.0))
+    prompt = Prompt([5] * 7, "", dropped_messages=2, dropped_tokens=40)
+    told = to_accepted(admitted.request("r", prompt.token_ids), admitted, prompt, 192, 11).accepted
+    assert (told.request_id, told.prompt_tokens, told.granted_max_tokens, told.context_limit) == ("r", 7, 12, 192)
+    assert (told.predicted_first_token_ms, told.predicted_total_ms, told.seed) == (50, 250, 11)
+    assert (told.cached_tokens, told.dropped_messages, told.dropped_tokens) == (3, 2, 40)
+
+
+def test_the_end_tells_what_was_not_computed_and_what_was_guessed() -> None:
+    finished = Finished(Finish.EOS, "", 9, Times(1, 2, 3), cached_tokens=4, drafts=Drafts(8, 5))
+    usage = to_done(finished, 6, 0).done.usage
+    assert (usage.cached_tokens, usage.draft_tokens, usage.accepted_draft_tokens) == (4, 8, 5)
 
 
 def test_messages_keep_order_and_content() -> None:

@@ -11,7 +11,20 @@ from typing import Any
 
 import pytest
 
-from bise import Cancelled, Client, FinishReason, Health, InvalidRequest, Message, State, Status
+from bise import (
+    Accepted,
+    Cancelled,
+    Client,
+    FinishReason,
+    Health,
+    InvalidRequest,
+    MemoryLevel,
+    Message,
+    PredictionError,
+    State,
+    Status,
+    Usage,
+)
 from bise.errors import ContextOverflow, DaemonUnavailable, DeadlineExceeded
 from bise.testing import Answer, FakeDaemon, Gate
 from bise.testing.script import token_id
@@ -83,6 +96,58 @@ def test_a_prompt_over_the_context_limit_is_refused_with_the_counts() -> None:
     assert caught.value.numbers == {"prompt_tokens": 5, "context_limit": 4}
 
 
+@pytest.mark.parametrize(
+    ("of_the_client", "of_the_call", "total_ms"), [(None, None, 0), (8, None, 8_000), (8, 3, 3_000), (None, 3, 3_000)]
+)
+def test_only_a_timeout_that_somebody_gave_is_stated_as_a_budget(
+    daemon: FakeDaemon, of_the_client: float | None, of_the_call: float | None, total_ms: int
+) -> None:
+    with Client(daemon.address, timeout=of_the_client) as client:
+        client.chat("Hi", timeout=of_the_call)
+        client.generate("Hi", timeout=of_the_call)
+    assert [request.total_ms for request in daemon.requests] == [total_ms, total_ms]
+
+
+def test_every_generation_has_a_deadline_even_when_nothing_is_stated(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bise.options.DEFAULT_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("bise.aio._GRACE_S", 0.01)
+    monkeypatch.setattr("bise.testing.script.OpenGate.take", lambda self, gone, until: gone.wait() and False)
+    with Client(daemon.address) as client, pytest.raises(DeadlineExceeded, match="did not answer in time"):
+        client.chat("Hi")
+
+
+def test_what_was_granted_and_predicted_is_told() -> None:
+    answer = Answer(
+        "one two three",
+        most_granted_tokens=2,
+        predicted_first_token_ms=120.5,
+        predicted_total_ms=300.25,
+        cached_tokens=3,
+        dropped_messages=2,
+        dropped_tokens=4,
+        draft_tokens=8,
+        accepted_draft_tokens=6,
+    )
+    with FakeDaemon([answer], status=Status(context_limit=9)) as daemon, Client(daemon.address) as client:
+        result = client.generate("a b c d e f g h i j", max_tokens=5)
+    assert result.accepted == Accepted(
+        request_id="fake-1",
+        prompt_tokens=6,
+        granted_max_tokens=2,
+        context_limit=9,
+        seed=0,
+        predicted_first_token_ms=120.5,
+        predicted_total_ms=300.25,
+        cached_tokens=3,
+        dropped_messages=2,
+        dropped_tokens=4,
+    )
+    assert result.usage == Usage(6, 2, cached_tokens=3, draft_tokens=8, accepted_draft_tokens=6)
+    assert (result.text, result.finish_reason) == ("one two", FinishReason.LENGTH)
+
+
 def test_time_running_out_returns_the_answer_so_far(gated_client: Client, gate: Gate) -> None:
     gate.open(2)
     result = gated_client.chat("Hi", timeout=0.1)
@@ -115,9 +180,28 @@ def test_count_tokens_of_a_prompt_and_of_messages(client: Client) -> None:
 
 
 def test_status_has_every_field() -> None:
-    told = Status(state=State.DRAINING, model="m", load_ms=1.5, context_limit=9, peak_rss_bytes=2**40, steps=3)
+    told = Status(
+        state=State.DRAINING,
+        model="m",
+        load_ms=1.5,
+        context_limit=9,
+        peak_rss_bytes=2**40,
+        steps=3,
+        memory_level=MemoryLevel.TIGHT,
+        memory_pressure_some=0.25,
+        refusals={"BUDGET": 3, "QUEUE_FULL": 1},
+        budgets_met=7,
+        first_token_error=PredictionError(0.125, 0.25, 40),
+        requests_expired=2,
+    )
     with FakeDaemon(status=told) as daemon, Client(daemon.address) as client:
         assert client.status() == told
+
+
+@pytest.mark.parametrize("level", MemoryLevel)
+def test_each_memory_level_is_told(level: MemoryLevel) -> None:
+    with FakeDaemon(status=Status(memory_level=level)) as daemon, Client(daemon.address) as client:
+        assert client.status().memory_level is level
 
 
 def test_watching_the_status_sees_it_change_and_leaving_ends_it(daemon: FakeDaemon, client: Client) -> None:

@@ -13,6 +13,8 @@ from bise.errors import (
     DaemonUnavailable,
     DeadlineExceeded,
     InvalidRequest,
+    LowMemory,
+    OverBudget,
     Refused,
     Unsupported,
 )
@@ -50,6 +52,27 @@ def test_a_reason_not_known_yet_is_told_by_its_code(kind: type[BiseError]) -> No
     assert caught.value.retry_after_s is None
 
 
+@pytest.mark.parametrize(("kind", "reason"), [(OverBudget, "BUDGET"), (LowMemory, "MEMORY")])
+def test_a_refusal_says_what_is_short_and_when_to_try_again(kind: type[Refused], reason: str) -> None:
+    sent = kind("no", numbers={"predicted_first_token_ms": 900.5, "first_token_ms": 300}, retry_after_s=2.25)
+    with FakeDaemon([sent]) as daemon, Client(daemon.address) as client, pytest.raises(Refused) as caught:
+        client.chat("Hi", first_token_timeout=0.3)
+    assert type(caught.value) is kind
+    assert caught.value.reason == reason
+    assert caught.value.numbers == {"predicted_first_token_ms": 900.5, "first_token_ms": 300}
+    assert caught.value.retry_after_s == 2.25
+
+
+def test_a_budget_that_never_fits_has_no_time_to_try_again() -> None:
+    with (
+        FakeDaemon([OverBudget("no")]) as daemon,
+        Client(daemon.address) as client,
+        pytest.raises(OverBudget) as caught,
+    ):
+        client.chat("Hi", timeout=1)
+    assert caught.value.retry_after_s is None
+
+
 def test_a_failure_half_way_carries_the_text_so_far() -> None:
     answer = Answer("half an", error=DaemonError("the engine ended", reason="ENGINE_FAILED"))
     with (
@@ -80,9 +103,11 @@ def test_errors_are_also_the_builtin_ones_a_caller_may_know() -> None:
     assert issubclass(DeadlineExceeded, TimeoutError)
     assert issubclass(InvalidRequest, ValueError)
     assert issubclass(ContextOverflow, InvalidRequest)
+    assert issubclass(OverBudget, Refused)
+    assert issubclass(LowMemory, Refused)
 
 
-@pytest.mark.parametrize("kind", [Refused, DaemonUnavailable, DeadlineExceeded, ContextOverflow])
+@pytest.mark.parametrize("kind", [Refused, OverBudget, DaemonUnavailable, DeadlineExceeded, ContextOverflow])
 def test_errors_cross_processes(kind: type[BiseError]) -> None:
     sent = kind("no", reason="R", numbers={"n": 1}, retry_after_s=2.0, partial="half")
     got = pickle.loads(pickle.dumps(sent))

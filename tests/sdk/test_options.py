@@ -4,6 +4,8 @@ import math
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bise.errors import InvalidRequest
 from bise.options import Options, encode, timeout_s
@@ -25,13 +27,18 @@ EVERY_OPTION: Options = {
     "logit_bias": {5: -1.0},
     "ignore_eos": True,
     "timeout": 2.0,
+    "first_token_timeout": 0.25,
+    "per_token_timeout": 0.029,
+    "min_granted_tokens": 5,
+    "priority": "critical",
     "on_expiry": "fail",
+    "on_overflow": "truncate_oldest",
 }
 
 
 def test_every_option_reaches_its_field() -> None:
     assert EVERY_OPTION.keys() == Options.__annotations__.keys()
-    assert encode(EVERY_OPTION, 2.0) == pb.Options(
+    assert encode(EVERY_OPTION) == pb.Options(
         max_tokens=7,
         sampling=pb.Sampling(
             temperature=0.5,
@@ -47,32 +54,44 @@ def test_every_option_reaches_its_field() -> None:
         stop=["\n", "end"],
         logprobs=True,
         top_logprobs=2,
-        budget=pb.Budget(total_ms=2000),
+        budget=pb.Budget(total_ms=2000, first_token_ms=250, per_token_ms=29),
+        min_granted_tokens=5,
+        priority=pb.CRITICAL,
         on_expiry=pb.FAIL,
+        on_overflow=pb.TRUNCATE_OLDEST,
         ignore_eos=True,
     )
 
 
 def test_none_is_not_given() -> None:
-    assert encode(dict.fromkeys(EVERY_OPTION), 1.0) == pb.Options(budget=pb.Budget(total_ms=1000))  # type: ignore[arg-type]
+    assert encode(dict.fromkeys(EVERY_OPTION)) == pb.Options()  # type: ignore[arg-type]
 
 
 def test_one_text_is_one_stop_and_not_its_letters() -> None:
-    assert list(encode({"stop": "END"}, 1).stop) == ["END"]
+    assert list(encode({"stop": "END"}).stop) == ["END"]
 
 
 def test_alternatives_imply_log_probabilities() -> None:
-    assert encode({"top_logprobs": 2}, 1).logprobs
-    assert not encode({"top_logprobs": 0}, 1).logprobs
+    assert encode({"top_logprobs": 2}).logprobs
+    assert not encode({"top_logprobs": 0}).logprobs
 
 
-def test_a_budget_is_never_rounded_to_none() -> None:
-    assert encode({}, 1e-9).budget.total_ms == 1
+@pytest.mark.parametrize(
+    ("seconds", "ms"),
+    [(1e-9, 1), (1e-300, 1), (0.029, 29), (0.0290001, 30), (0.05, 50), (1, 1000), (4294967.295, 2**32 - 1)],
+)
+def test_a_budget_is_rounded_up_to_whole_milliseconds_and_never_to_none(seconds: float, ms: int) -> None:
+    assert encode({"timeout": seconds}).budget == pb.Budget(total_ms=ms)
+
+
+@given(st.integers(1, 2**32 - 1))
+def test_whole_milliseconds_arrive_as_they_are(ms: int) -> None:
+    assert encode({"first_token_timeout": ms / 1000}).budget == pb.Budget(first_token_ms=ms)
 
 
 def test_an_unknown_keyword_is_a_type_error() -> None:
     with pytest.raises(TypeError, match="'max_token'; expected one of max_tokens, "):
-        encode({"max_token": 3}, 1)  # type: ignore[typeddict-unknown-key]
+        encode({"max_token": 3})  # type: ignore[typeddict-unknown-key]
 
 
 @pytest.mark.parametrize(
@@ -91,11 +110,18 @@ def test_an_unknown_keyword_is_a_type_error() -> None:
         ("logit_bias", [3]),
         ("logprobs", "yes"),
         ("on_expiry", "explode"),
+        ("on_overflow", "explode"),
+        ("priority", "urgent"),
+        ("priority", ["critical"]),
+        ("min_granted_tokens", -1),
+        ("first_token_timeout", 0),
+        ("per_token_timeout", math.nan),
+        ("per_token_timeout", "5"),
     ],
 )
 def test_what_can_not_be_encoded_is_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(InvalidRequest, match=f"^{name}: expected .*, got ") as caught:
-        encode({name: value}, 1)  # type: ignore[misc]
+        encode({name: value})  # type: ignore[misc]
     assert caught.value.field == name
     assert caught.value.reason == "INVALID_OPTION"
 
@@ -103,9 +129,11 @@ def test_what_can_not_be_encoded_is_refused_by_name(name: str, value: Any) -> No
 @pytest.mark.parametrize("timeout", [0, -1, math.nan, math.inf, 2**32, True, "5"])
 def test_a_timeout_is_a_positive_number_of_seconds(timeout: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"^timeout: expected seconds"):
-        timeout_s(timeout, 60)
+        timeout_s(timeout)
+    with pytest.raises(InvalidRequest, match=r"^timeout: expected seconds"):
+        encode({"timeout": timeout})
 
 
 def test_the_default_timeout_is_for_calls_that_give_none() -> None:
-    assert timeout_s(None, 60) == 60
-    assert timeout_s(3, 60) == 3
+    assert timeout_s(None) == 60
+    assert timeout_s(3) == 3

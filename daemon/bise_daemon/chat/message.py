@@ -35,10 +35,13 @@ class Prompt:
     Attributes:
         token_ids: the model's input.
         text: the same as text, control tokens spelled out; for people to inspect, not to encode again.
+        dropped_messages, dropped_tokens: what was left out to make it fit.
     """
 
     token_ids: list[int]
     text: str
+    dropped_messages: int = 0
+    dropped_tokens: int = 0
 
 
 def check_messages(messages: Sequence[Message]) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from bise_daemon.config.address import Address, default_address, parse_address
+from bise_daemon.prefixes.config import PrefixConfigs
 
 
 def _path(value: Any) -> Any:
@@ -40,6 +41,25 @@ class DaemonConfig(BaseModel):
     # SmolLM2's prefill is within 5 % of its fastest at 128, and a stream waits half as long for a step as at 256.
     prefill_chunk_tokens: int = Field(
         128, ge=1, le=1 << 16, description="a whole number of prompt tokens in one step, from 1 to 65536"
+    )
+    # A step is cut to this where a chunk would take longer: whoever comes meanwhile waits for one step.
+    step_ms: float = Field(
+        50.0, ge=1, le=60_000, allow_inf_nan=False, description="a number of milliseconds, from 1 to 60000"
+    )
+    ageing_ms: float = Field(
+        5000.0, ge=1, le=3_600_000, allow_inf_nan=False, description="a number of milliseconds, from 1 to 3600000"
+    )
+    # Prompt lookup of more than 8 tokens costs a CPU more than it gains: see scheduler/drafts.py.
+    draft_tokens: int = Field(8, ge=0, le=64, description="a whole number of tokens guessed ahead, from 0 to 64")
+    prefix_slots: int = Field(
+        4, ge=0, le=64, description="a whole number of ended requests to keep beside the slots, from 0 to 64"
+    )
+    prefix_tokens: int | None = Field(
+        None, ge=0, le=1 << 30, description="a whole number of tokens to keep, or nothing for one context"
+    )
+    prefixes: PrefixConfigs = ()
+    state_dir: Annotated[Path | None, BeforeValidator(_path)] = Field(
+        None, description="the path of a folder for what is measured and computed here, or nothing for BUNDLE.state"
     )
     max_queue: int = Field(64, ge=0, le=65536, description="a whole number of waiting requests, from 0 to 65536")
     max_message_bytes: int = Field(

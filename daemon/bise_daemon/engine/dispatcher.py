@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from copy import copy
+from dataclasses import replace
 
 from bise_daemon.engine.events import Event, Failed, Finished
 from bise_daemon.engine.generation import Generation
 from bise_daemon.engine.loop import Deliver, Engine
+from bise_daemon.scheduler.forecast import Standing
 from bise_daemon.scheduler.request import Request
 
 
@@ -49,6 +52,8 @@ class Dispatcher:
     def __init__(self, make_engine: Callable[[Deliver], Engine]) -> None:
         self._loop = asyncio.get_running_loop()
         self._answers: dict[str, Answer] = {}
+        self._submitted: list[Standing] = []
+        self._submissions = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self.engine = make_engine(self._deliver)
@@ -64,8 +69,18 @@ class Dispatcher:
         answer = Answer(request.id, self._close)
         self._answers[request.id] = answer
         self._idle.clear()
+        self._submissions += 1
+        # Its real turn is the engine's to give; until then, it comes after all that have one.
+        self._submitted.append(replace(Standing.of(request), turn=self._submissions))
         self.engine.submit(request, generation)
         return answer
+
+    def standings(self) -> list[Standing]:
+        """How all open requests stand, those included that the engine has not seen yet; copies, to be moved ahead."""
+        outlook = self.engine.outlook
+        self._submitted = self._submitted[len(self._submitted) - (self._submissions - outlook.taken) :]
+        known = [*outlook.standings, *self._submitted]
+        return [copy(standing) for standing in known if standing.id in self._answers]
 
     async def wait_idle(self) -> None:
         """Returns when no request is open."""

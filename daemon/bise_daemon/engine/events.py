@@ -25,16 +25,32 @@ class Times:
     started: float | None = None
     first_token: float | None = None
     ended: float | None = None
+    last_token: float | None = None
+    longest_gap_ms: float = 0.0
+    """Between one token and the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """Tokens guessed ahead, and how many of them the model confirmed."""
+
+    guessed: int = 0
+    confirmed: int = 0
+
+    def __add__(self, other: Drafts) -> Drafts:
+        return Drafts(self.guessed + other.guessed, self.confirmed + other.confirmed)
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is complete; `text` is what was still held back."""
+    """The answer is complete; `text` is what was still held back, `cached_tokens` those of the prompt not computed."""
 
     finish: Finish
     text: str
     completion_tokens: int
     times: Times
+    cached_tokens: int = 0
+    drafts: Drafts = Drafts()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 
 from bise_daemon.engine.detokenize import Detokenizer, StopMatcher
+from bise_daemon.engine.runner import Logits
 from bise_daemon.engine.sampling import Choice, Sampler
-from bise_daemon.engine.session import Logits
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What one step added to an answer; the text trails the tokens while a character or a stop string may be open."""
+    """What one token added to an answer; the text trails the tokens while a character or a stop string may be open."""
 
     text: str
     choice: Choice | None
 
 
 class Generation:
-    """Turns logits into an answer, one token at a time.
+    """Turns logits into an answer, token by token.
 
     Args:
         sampler: picks tokens; has the request's own random stream.
@@ -50,6 +50,35 @@ class Generation:
             return choice.token_id, True, Piece("", None)
         text, self.stop_sequence = self._stops.push(self._detokenizer.push(choice.token_id))
         return choice.token_id, self.stop_sequence is not None, Piece(text, choice)
+
+    def accept_all(self, logits: Logits, drafted: Sequence[int]) -> tuple[list[int], bool, list[Piece]]:
+        """Samples the next tokens, as long as they are the ones drafted.
+
+        Each is chosen as `accept` would have, from the logits after the tokens before it and with the same draw, so a
+        draft changes when tokens come, and nothing else: neither greedy nor sampled ones.
+
+        Args:
+            logits: [drafted + 1, vocab], after the token sampled last and after each one drafted.
+            drafted: guesses of the next tokens; at least one token fewer than are left to generate, since one more
+                than hold is sampled.
+
+        Returns:
+            The tokens, at least one; whether the answer ends with the last of them; and what each adds to the answer.
+
+        Raises:
+            RequestError: the logits are not numbers.
+        """
+        assert len(logits) == len(drafted) + 1, (logits.shape, len(drafted))
+        tokens: list[int] = []
+        pieces: list[Piece] = []
+        stopped = False
+        for row, guess in zip(logits, [*drafted, None], strict=True):
+            token, stopped, piece = self.accept(row)
+            tokens.append(token)
+            pieces.append(piece)
+            if stopped or token != guess:
+                break
+        return tokens, stopped, pieces
 
     def finish(self) -> str:
         """Text still held back when the answer ended for another reason than a stop string."""

@@ -8,17 +8,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from bise_daemon.engine.counters import Counters
-from bise_daemon.engine.events import Event, Failed, Finish, Finished, Times
+from bise_daemon.engine.events import Drafts, Event, Failed, Finish, Finished, Times
 from bise_daemon.engine.generation import Generation
-from bise_daemon.engine.runner import Cache, Runner
-from bise_daemon.engine.session import Logits
+from bise_daemon.engine.outlook import Outlook
+from bise_daemon.engine.runner import Cache, Interrupted, Logits, Runner
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.scheduler.forecast import Standing
+from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Ending, Request
 from bise_daemon.scheduler.scheduler import Scheduler
-from bise_daemon.scheduler.step import Decode, Outcome, Prefill, StepPlan
+from bise_daemon.scheduler.step import Decode, Outcome, Prefill, StepPlan, Verify, Work
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +32,8 @@ def clock_ms() -> float:
     return time.monotonic() * 1e3
 
 
+# What the cost model has learned wrong by half is put right by about so many steps.
+_PROBE_STEPS = 8
 _FINISH = {Ending.STOPPED: Finish.EOS, Ending.LENGTH: Finish.LENGTH, Ending.DEADLINE: Finish.DEADLINE}
 
 Deliver = Callable[[Sequence[tuple[str, Event]]], None]
@@ -45,6 +51,16 @@ class _Abort:
 
 
 @dataclass(frozen=True, slots=True)
+class _Limit:
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True)
+class _Probe:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
 class _Stop:
     pass
 
@@ -54,12 +70,42 @@ class _Active:
     generation: Generation
     times: Times = field(default_factory=Times)
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    drafts: Drafts = field(default_factory=Drafts)
+
+    def note_token(self, now: float) -> None:
+        """A token came at `now`."""
+        times = self.times
+        gap_ms = 0.0 if times.last_token is None else now - times.last_token
+        self.times = replace(
+            times,
+            first_token=now if times.first_token is None else times.first_token,
+            last_token=now,
+            longest_gap_ms=max(times.longest_gap_ms, gap_ms),
+        )
+
+
+class StepTimes(Protocol):
+    """Learns from what steps took."""
+
+    def observe_prefill(self, tokens: int, context_tokens: int, took_ms: float) -> None:
+        """A chunk behind some cache entries."""
+        ...
+
+    def observe_decode(self, rows: int, context_tokens: int, took_ms: float) -> None:
+        """A token for each of some rows, with as many cache entries in all."""
+        ...
+
+    def observe_verify(self, tokens: int, context_tokens: int, took_ms: float) -> None:
+        """A chunk with logits for each of its tokens."""
+        ...
 
 
 class Engine:
     """Owns the thread. `submit` and `abort` may be called from any other one; events come through `deliver`.
 
     Args:
+        times: hears what each step took.
         deliver: called on the engine's thread after each step, with the events of all requests in order; and on the
             thread of a `submit` that comes too late.
         clock: milliseconds; deadlines of requests are on it.
@@ -70,22 +116,28 @@ class Engine:
         scheduler: Scheduler,
         runner: Runner,
         cache: Cache,
+        times: StepTimes,
         deliver: Deliver,
         clock: Callable[[], float] = clock_ms,
     ) -> None:
         self._scheduler = scheduler
         self._runner = runner
         self._cache = cache
+        self._times = times
         self._deliver = deliver
         self._clock = clock
-        self._commands: queue.SimpleQueue[_Submit | _Abort | _Stop] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Submit | _Abort | _Limit | _Probe | _Stop] = queue.SimpleQueue()
         # Held to queue a request and to close: each request is either seen by the thread or refused, never forgotten.
         self._gate = threading.Lock()
         self._closed: RequestError | None = None
         self._active: dict[str, _Active] = {}
         self._events: list[tuple[str, Event]] = []
+        self._taken = 0
+        self._prefilling: str | None = None
         self._thread = threading.Thread(target=self._run, name="bise-engine", daemon=True)
         self.counters = Counters()
+        self.outlook = self._look()
+        """Replaced after each step."""
         self.ended: Future[None] = Future()
         """Done when the thread has ended; holds the exception that ended it, if one did."""
 
@@ -111,8 +163,21 @@ class Engine:
             self._deliver([(request.id, Failed(refusal))])
 
     def abort(self, request_id: str) -> None:
-        """Ends a request within one step; it has no more events. One that has ended already is left alone."""
+        """Ends a request within one step; it has no more events. One that has ended already is left alone.
+
+        Its own prompt's chunk is not even run to its end. What was computed before stays, for the next attempt.
+        """
         self._commands.put(_Abort(request_id))
+        if self._prefilling == request_id:
+            self._runner.interrupt()
+
+    def limit(self, limits: Limits) -> None:
+        """Changes what the scheduler may use, from the next step on."""
+        self._commands.put(_Limit(limits))
+
+    def probe(self) -> None:
+        """Learns anew what a step takes, with a few of them that nobody waits for; when there is work, that tells."""
+        self._commands.put(_Probe())
 
     def _run(self) -> None:
         try:
@@ -134,8 +199,10 @@ class Engine:
 
     def _take_commands(self) -> bool:
         """Carries out what is queued, waiting for something when there is no work; False to stop."""
+        limits_changed = False
         while True:
-            idle = not self._scheduler.has_work
+            # Idle prefixes go at once when there is less room, not with the next request.
+            idle = not (self._scheduler.has_work or limits_changed)
             if idle:
                 self.counters.busy_since_ms = None
             try:
@@ -145,66 +212,121 @@ class Engine:
             match command:
                 case _Submit(request=request, generation=generation):
                     assert request.id not in self._active, request.id
+                    self._taken += 1
                     self._active[request.id] = _Active(generation)
                     self._scheduler.submit(request)
                 case _Abort(request_id=request_id):
                     if self._scheduler.abort(request_id):
                         del self._active[request_id]
                         self.counters.cancelled += 1
+                case _Limit(limits=limits):
+                    self._scheduler.limits = limits
+                    limits_changed = True
+                case _Probe():
+                    self._probe()
                 case _Stop():
                     return False
 
     def _step(self) -> None:
         now = self.counters.busy_since_ms = self._clock()
         plan = self._scheduler.plan(now)
-        for slot in plan.released:
-            self._cache.release(slot)
-        for move in plan.moves:
-            self._cache.move(move.source, move.target, move.tokens)
+        self._carry_out(plan)
+        if plan.work is None:
+            return
+        began = self._clock()
+        try:
+            outcomes = self._run_work(plan.work)
+        except Interrupted:
+            return
+        finally:
+            self._prefilling = None
+        ended = self._clock()
+        self._learn(plan.work, ended - began)
+        self._end_all(self._scheduler.commit(plan, outcomes, ended))
+        self.counters.steps += 1
+        self._flush()
+
+    def _probe(self) -> None:
+        if self._scheduler.has_work or (place := self._scheduler.empty_row()) is None:
+            return
+        slot, position = place
+        # An interruption can reach a step after the one it was meant for.
+        with suppress(Interrupted):
+            for _ in range(_PROBE_STEPS):
+                began = self._clock()
+                self._runner.decode(slot, [0], [position])
+                self._times.observe_decode(1, position, self._clock() - began)
+        self._cache.release_beyond(slot, position)
+
+    def _carry_out(self, plan: StepPlan) -> None:
+        """All of a plan but its work."""
+        for copy in plan.copies:
+            self._cache.copy(copy.source, copy.target, copy.tokens)
+        for release in plan.releases:
+            if release.tokens:
+                self._cache.release_beyond(release.slot, release.tokens)
+            else:
+                self._cache.release(release.slot)
         self._end_all(dict.fromkeys(plan.expired, Ending.DEADLINE))
+        self.counters.expired += len(plan.expired)
         # Who has no time left must not wait for a step that is not theirs.
         self._flush()
-        if plan.work is not None:
-            outcomes = self._work(plan)
-            self._end_all(self._scheduler.commit(plan, outcomes))
-            self.counters.steps += 1
-            self._flush()
 
-    def _work(self, plan: StepPlan) -> Mapping[str, Outcome]:
-        match plan.work:
+    def _run_work(self, work: Work) -> Mapping[str, Outcome]:
+        match work:
             case Prefill(request_id=request_id, slot=slot, start=start, tokens=tokens, samples=samples):
                 active = self._active[request_id]
                 if active.times.started is None:
                     active.times = replace(active.times, started=self._clock())
+                    active.cached_tokens = start
+                    self.counters.reused_tokens += start
+                self._prefilling = request_id
                 logits = self._runner.prefill(slot, start, tokens, samples)
                 self.counters.prompt_tokens += len(tokens)
-                return self._sample({request_id: logits[0]}) if samples else {}
+                return self._sample({request_id: (logits, ())}) if samples else {}
+            case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens):
+                logits = self._runner.verify(slot, start, tokens)
+                return self._sample({request_id: (logits, tokens[1:])})
             case Decode(first_slot=first_slot, rows=rows):
                 tokens, positions = [row.token for row in rows], [row.position for row in rows]
                 logits = self._runner.decode(first_slot, tokens, positions)
                 return self._sample(
-                    {row.request_id: logits[index] for index, row in enumerate(rows) if row.request_id is not None}
+                    {
+                        row.request_id: (logits[index : index + 1], ())
+                        for index, row in enumerate(rows)
+                        if row.request_id is not None
+                    }
                 )
-            case None:
-                return {}
 
-    def _sample(self, logits: Mapping[str, Logits]) -> Mapping[str, Outcome]:
+    def _learn(self, work: Work, took_ms: float) -> None:
+        match work:
+            case Prefill(start=start, tokens=tokens):
+                self._times.observe_prefill(len(tokens), start, took_ms)
+            case Verify(start=start, tokens=tokens):
+                self._times.observe_verify(len(tokens), start, took_ms)
+            case Decode(rows=rows):
+                self._times.observe_decode(len(rows), sum(row.position for row in rows), took_ms)
+
+    def _sample(self, steps: Mapping[str, tuple[Logits, Sequence[int]]]) -> Mapping[str, Outcome]:
+        """Lets each request choose from its logits [guesses + 1, vocab], given the guesses."""
         outcomes = {}
-        for request_id, row in logits.items():
+        for request_id, (logits, guesses) in steps.items():
             active = self._active[request_id]
             try:
-                token, stopped, piece = active.generation.accept(row)
+                tokens, stopped, pieces = active.generation.accept_all(logits, guesses)
             except Exception as error:  # noqa: BLE001 - one answer's fault must not end the others
                 self._scheduler.abort(request_id)
                 self._fail(request_id, _own(error))
                 continue
-            if active.times.first_token is None:
-                active.times = replace(active.times, first_token=self._clock())
-            if piece.choice is not None:
-                active.completion_tokens += 1
-                self.counters.completion_tokens += 1
-                self._events.append((request_id, piece))
-            outcomes[request_id] = Outcome(token, stopped)
+            active.note_token(self._clock())
+            active.drafts += Drafts(len(guesses), len(tokens) - 1)
+            self.counters.drafts += Drafts(len(guesses), len(tokens) - 1)
+            for piece in pieces:
+                if piece.choice is not None:
+                    active.completion_tokens += 1
+                    self.counters.completion_tokens += 1
+                    self._events.append((request_id, piece))
+            outcomes[request_id] = Outcome(tokens, stopped)
         return outcomes
 
     def _end_all(self, endings: Mapping[str, Ending]) -> None:
@@ -219,7 +341,12 @@ class Engine:
             stopped_by_string = active.generation.stop_sequence is not None
             finish = Finish.STOP_SEQUENCE if stopped_by_string else _FINISH[ending]
             times = replace(active.times, ended=self._clock())
-            self._events.append((request_id, Finished(finish, text, active.completion_tokens, times)))
+            self._events.append(
+                (
+                    request_id,
+                    Finished(finish, text, active.completion_tokens, times, active.cached_tokens, active.drafts),
+                )
+            )
             self.counters.finished += 1
 
     def _close(self, refusal: RequestError) -> None:
@@ -243,12 +370,24 @@ class Engine:
         self.counters.failed += 1
 
     def _flush(self) -> None:
-        self.counters.slots_used = self._scheduler.slots_used
-        self.counters.waiting = self._scheduler.waiting
-        self.counters.cached_tokens = self._scheduler.cached_tokens
+        scheduler, counters = self._scheduler, self.counters
+        counters.slots_used, counters.waiting = len(scheduler.running), len(scheduler.waiting)
+        counters.cached_tokens, counters.idle_tokens = scheduler.cached_tokens, scheduler.idle_tokens
+        counters.preempted = scheduler.preemptions
+        self.outlook = self._look()
         if self._events:
             events, self._events = self._events, []
             self._deliver(events)
+
+    def _look(self) -> Outlook:
+        scheduler = self._scheduler
+        return Outlook(
+            self._taken,
+            self._clock(),
+            scheduler.has_work,
+            [Standing.of(request) for request in [*scheduler.waiting, *scheduler.running]],
+            scheduler.prefixes(),
+        )
 
 
 def _own(error: Exception) -> RequestError:

@@ -13,12 +13,11 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from bise_daemon.engine.kv import CacheShape, KvCache
+from bise_daemon.engine.runner import Interrupted, Logits
 from bise_proto.v1 import bundle_pb2
 
-Logits = NDArray[np.float32]
-
-# Bindings kept: a service with 8 slots uses at most 36 ranges, and each costs a few microseconds a layer to make.
-_BINDINGS = 64
+# Bindings kept: chunks come in many sizes, and each binding costs a few microseconds a layer to make.
+_BINDINGS = 128
 _PARTS = ("key", "value")
 
 
@@ -85,6 +84,7 @@ class Session:
         self._cache = cache
         self._vocab_size = bundle.architecture.vocab_size
         self._bindings: OrderedDict[_Shape, _Binding] = OrderedDict()
+        self._run_options = onnxruntime.RunOptions()
 
     def prefill(self, slot: int, start: int, tokens: Sequence[int], samples: bool) -> Logits:
         """Runs prompt tokens at positions `start …` of a slot.
@@ -97,11 +97,29 @@ class Session:
 
         Raises:
             SessionError: onnxruntime failed.
+            Interrupted: by `interrupt`; cache entries from `start` on are undefined.
         """
         binding = self._binding(_Shape(slot, 1, len(tokens), int(samples)))
         binding.input_ids[0] = tokens
         binding.seqlens_k[0] = start + len(tokens) - 1
         binding.positions[:] = len(tokens) - 1
+        logits: Logits = self._run(binding)[0]
+        return logits
+
+    def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
+        """Runs tokens at positions `start …` of a slot, with logits after each of them.
+
+        Returns:
+            Logits, float32 [tokens, vocab], valid until the next step.
+
+        Raises:
+            SessionError: onnxruntime failed.
+            Interrupted: as for `prefill`.
+        """
+        binding = self._binding(_Shape(slot, 1, len(tokens), len(tokens)))
+        binding.input_ids[0] = tokens
+        binding.seqlens_k[0] = start + len(tokens) - 1
+        binding.positions[0] = range(len(tokens))
         logits: Logits = self._run(binding)[0]
         return logits
 
@@ -113,17 +131,26 @@ class Session:
 
         Raises:
             SessionError: onnxruntime failed.
+            Interrupted: as for `prefill`.
         """
         binding = self._binding(_Shape(first_slot, len(tokens), 1, 1))
         binding.input_ids[:, 0] = tokens
         binding.seqlens_k[:] = positions
         return self._run(binding)[:, 0]
 
+    def interrupt(self) -> None:
+        """Gives up the step that runs now, if one does; takes effect after its present operator. From any thread."""
+        self._run_options.terminate = True
+
     def _run(self, binding: _Binding) -> Logits:
         binding.total_sequence_length[...] = binding.seqlens_k.max() + 1
+        # Fresh for every step, so that an interruption that comes too late hits none.
+        options = self._run_options = onnxruntime.RunOptions()
         try:
-            self._session.run_with_iobinding(binding.io)
+            self._session.run_with_iobinding(binding.io, options)
         except Exception as error:
+            if options.terminate:
+                raise Interrupted from None
             raise SessionError(
                 f"onnxruntime failed in a step: {_line(error)} Check the bundle with `bise verify`."
             ) from error

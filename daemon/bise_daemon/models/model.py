@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
+import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bise_daemon.chat.format import ChatFormat, load_chat_format
 from bise_daemon.chat.tokenizer import Tokenizer, load_tokenizer
 from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.cost import record
+from bise_daemon.cost.calibration import calibrate
+from bise_daemon.cost.curve import Curve
+from bise_daemon.cost.model import CostModel
 from bise_daemon.engine.kv import KvCache
-from bise_daemon.engine.session import Session, cache_shape
-from bise_daemon.memory.fit import kv_budget_tokens
+from bise_daemon.engine.loop import clock_ms
+from bise_daemon.engine.session import Session, cache_shape, runtime_version
+from bise_daemon.memory.fit import check_fit, check_load
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.models.geometry import check_geometry
-from bise_daemon.scheduler.scheduler import Limits
-from bise_proto.bundle import BundleError, check_files, read_manifest
+from bise_daemon.prefixes.prefix import encode_prefixes
+from bise_daemon.prefixes.store import PrefixStore
+from bise_daemon.prefixes.warm import WarmPrefix, warm
+from bise_daemon.scheduler.limits import Limits
+from bise_proto.bundle import MANIFEST, check_files, read_manifest
 from bise_proto.v1 import bundle_pb2
+
+logger = logging.getLogger(__name__)
+
+_FLOAT_CACHES = ("float16", "float32")
+# MatMulNBits sums one row in another order than several in these (ARCHITECTURE, Invariants): a guess that is verified
+# among others could come out as another token.
+_ORDER_DEPENDENT = re.compile(r"int4 block (64|128)|int8 block 128")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +44,11 @@ class Model:
     """A bundle in memory.
 
     Attributes:
-        limits: what the scheduler may use; `context_tokens` is the context limit of a request.
-        load_ms: from the manifest to the first possible step.
+        costs: of steps on this device; learns as it serves.
+        limits: what the scheduler may use while memory is plenty.
+        prefixes: in the cache already.
+        load_ms: from the manifest to the first possible request.
+        calibration_ms: of it, measuring steps; 0 where a former start had done it.
     """
 
     bundle: bundle_pb2.Bundle
@@ -33,8 +56,11 @@ class Model:
     chat: ChatFormat
     session: Session
     cache: KvCache
+    costs: CostModel
     limits: Limits
+    prefixes: Sequence[WarmPrefix]
     load_ms: float
+    calibration_ms: float
 
 
 def load_model(config: DaemonConfig) -> Model:
@@ -49,29 +75,76 @@ def load_model(config: DaemonConfig) -> Model:
     folder: Path = config.bundle
     bundle = read_manifest(folder)
     check_geometry(folder, bundle)
+    context_tokens = min(bundle.graph.context, config.context or bundle.graph.context)
+    needed_tokens = min(context_tokens, config.prefill_chunk_tokens)
+    check_load(bundle, read_memory(), needed_tokens)
     for _ in check_files(folder, bundle):
         pass
     tokenizer = load_tokenizer(folder, bundle)
     chat = load_chat_format(folder, bundle, tokenizer)
-    most_tokens = min(bundle.graph.context, config.context or bundle.graph.context)
-    cache = KvCache(cache_shape(bundle, config.slots, most_tokens))
+    prefixes = encode_prefixes(config.prefixes, tokenizer, chat)
+    slots = config.slots + config.prefix_slots + len(prefixes)
+    cache = KvCache(cache_shape(bundle, slots, context_tokens))
     session = Session(folder, bundle, cache, config.threads or 0)
     # A first step pays for what onnxruntime sets up lazily, before anyone waits for it.
     session.decode(0, [0], [0])
     cache.release(0)
-    limits = _limits(config, bundle, cache, most_tokens)
-    return Model(bundle, tokenizer, chat, session, cache, limits, (time.monotonic() - began) * 1e3)
+    budget_tokens = check_fit(bundle, read_memory(), needed_tokens, slots * context_tokens)
+    state = config.state_dir or folder.parent / f"{folder.name}.state"
+    manifest = (folder / MANIFEST).read_bytes()
+    calibration_began = time.monotonic()
+    curve, measured = _curve(config, state, manifest, session, cache)
+    calibration_ms = (time.monotonic() - calibration_began) * 1e3 if measured else 0.0
+    store = PrefixStore(
+        state / "prefixes",
+        hashlib.sha256(manifest).hexdigest(),
+        f"onnxruntime {runtime_version()} {record.cpu_identity()}",
+        cache.shape,
+    )
+    warmed = warm(
+        prefixes,
+        store,
+        session,
+        cache,
+        range(config.slots + config.prefix_slots, slots),
+        config.prefill_chunk_tokens,
+        budget_tokens // 2,
+    )
+    kept_tokens = context_tokens if config.prefix_tokens is None else config.prefix_tokens
+    limits = Limits(
+        slots=config.slots,
+        context_tokens=context_tokens,
+        kv_budget_tokens=budget_tokens,
+        prefill_chunk_tokens=config.prefill_chunk_tokens,
+        spare_slots=slots - config.slots,
+        idle_tokens=kept_tokens + sum(len(prefix.tokens) for prefix in warmed),
+        step_ms=config.step_ms,
+        ageing_ms=config.ageing_ms,
+        draft_tokens=config.draft_tokens if _drafts_are_exact(bundle) else 0,
+        smallest_chunk=2 if bundle.kv_cache.dtype in _FLOAT_CACHES else 1,
+    )
+    load_ms = (time.monotonic() - began) * 1e3
+    return Model(bundle, tokenizer, chat, session, cache, CostModel(curve), limits, warmed, load_ms, calibration_ms)
 
 
-def _limits(config: DaemonConfig, bundle: bundle_pb2.Bundle, cache: KvCache, most_tokens: int) -> Limits:
-    available_bytes = read_memory().available_bytes
-    bytes_per_token = cache.shape.bytes_per_token
-    budget_tokens = kv_budget_tokens(available_bytes, bytes_per_token, config.slots * most_tokens)
-    needed_tokens = min(most_tokens, config.prefill_chunk_tokens)
-    if budget_tokens < needed_tokens:
-        raise BundleError(
-            f"{bundle.name}: expected memory for at least {needed_tokens} tokens of {bytes_per_token} bytes beside "
-            f"what the system keeps, got {available_bytes >> 20} MiB once it is loaded. "
-            "Free memory, or export it smaller."
-        )
-    return Limits(config.slots, min(most_tokens, budget_tokens), budget_tokens, config.prefill_chunk_tokens)
+def _drafts_are_exact(bundle: bundle_pb2.Bundle) -> bool:
+    """Whether several tokens in one step give each the logits, to the last bit, that it would have alone."""
+    formats = (each.format for each in bundle.quantization.classes)
+    return bundle.kv_cache.dtype not in _FLOAT_CACHES and not any(map(_ORDER_DEPENDENT.match, formats))
+
+
+def _curve(config: DaemonConfig, state: Path, manifest: bytes, session: Session, cache: KvCache) -> tuple[Curve, bool]:
+    """What steps cost here, and whether that had to be measured now."""
+    key = record.record_key(
+        manifest,
+        runtime=runtime_version(),
+        cpu=record.cpu_identity(),
+        threads=config.threads or os.cpu_count() or 1,
+        slots=config.slots,
+        context_tokens=cache.shape.context_tokens,
+    )
+    if (curve := record.load(state, key)) is not None:
+        return curve, False
+    curve = calibrate(session, cache, context_tokens=cache.shape.context_tokens, slots=config.slots, clock=clock_ms)
+    record.save(state, key, curve)
+    return curve, True

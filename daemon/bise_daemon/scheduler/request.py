@@ -1,14 +1,22 @@
-"""A request as the scheduler knows it: lengths, a deadline and a place, never text or options."""
+"""A request as the scheduler knows it: tokens, budgets and a place, never text or options."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, IntEnum
+
+
+class Priority(IntEnum):
+    """Classes, the first first."""
+
+    CRITICAL = 0
+    INTERACTIVE = 1
+    BACKGROUND = 2
 
 
 class Phase(Enum):
-    """Where a request stands. WAITING → PREFILL → DECODE → ENDED; any phase may go to ENDED."""
+    """Where a request stands. WAITING → PREFILL → DECODE → ENDED; preempted, back to WAITING; any may go to ENDED."""
 
     WAITING = "waiting"
     PREFILL = "prefill"
@@ -25,32 +33,65 @@ class Ending(Enum):
     ABORTED = "aborted"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Request:
     """One generation.
 
     Attributes:
         id: unique among the requests of a scheduler.
         prompt: at least one token.
-        max_tokens: at least 1; prompt and answer together fit a slot.
+        max_tokens: as granted, at least 1; prompt and answer together fit a slot.
         deadline_ms: when it must have ended, on the clock of `plan(now)`; None is never.
+        promised: the deadline is a budget its caller stated and admission granted, not only the end of patience.
+        first_token_by_ms: when its first token is due, on the same clock; None is no promise.
+        per_token_ms: the most between one token and the next; None is no promise.
+        priority: its class.
+        arrived_ms: on the same clock.
     """
 
     id: str
     prompt: Sequence[int] = field(repr=False)  # nobody's words belong in a log
     max_tokens: int
     deadline_ms: float | None = None
+    first_token_by_ms: float | None = None
+    per_token_ms: float | None = None
+    priority: Priority = Priority.INTERACTIVE
+    promised: bool = False
+    arrived_ms: float = 0.0
     phase: Phase = field(default=Phase.WAITING, init=False)
     turn: int = field(default=0, init=False)
     """Rank among all requests, by arrival."""
     slot: int | None = field(default=None, init=False)
+    output: list[int] = field(default_factory=list, init=False, repr=False)
+    """Tokens sampled so far; the last of them is not in the cache yet."""
     computed_tokens: int = field(default=0, init=False)
-    """Tokens whose keys and values are in the cache."""
-    generated_tokens: int = field(default=0, init=False)
-    next_token: int = field(default=0, init=False)
-    """The token sampled last, not yet in the cache."""
+    """Tokens of prompt and output whose keys and values are in the cache."""
+    reused_tokens: int = field(default=0, init=False)
+    """Prompt tokens it found in the cache when it got its slot; before that, what admission found."""
+    served_ms: float = field(default=0.0, init=False)
+    """When a step last served it; before that, when it arrived."""
+
+    @property
+    def begun(self) -> bool:
+        """Whether its first token has been sampled."""
+        return bool(self.output)
+
+    @property
+    def known(self) -> list[int]:
+        """Prompt and output."""
+        return [*self.prompt, *self.output]
 
     @property
     def reserved_tokens(self) -> int:
         """Cache entries the request can come to need: the last token sampled is never fed back."""
         return len(self.prompt) + self.max_tokens - 1
+
+    @property
+    def left_to_prefill(self) -> int:
+        """Tokens to run before the next can be sampled; 1 while decoding."""
+        return len(self.prompt) + len(self.output) - self.computed_tokens
+
+    @property
+    def left_to_generate(self) -> int:
+        """Tokens still granted."""
+        return self.max_tokens - len(self.output)

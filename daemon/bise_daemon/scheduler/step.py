@@ -12,7 +12,7 @@ class Prefill:
 
     Attributes:
         start: tokens of this slot already in the cache.
-        samples: the prompt ends with this chunk, so its last position gives the first token.
+        samples: the prompt ends with this chunk, so its last position gives the next token.
     """
 
     request_id: str
@@ -45,8 +45,26 @@ class Decode:
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
-    """Bring the first `tokens` cache entries from one slot to an empty one; the source is then empty."""
+class Verify:
+    """The last token of one request and some guesses of what follows; logits after each of them tell which hold.
+
+    Attributes:
+        start: where the first of `tokens` enters the cache.
+        tokens: the token sampled last, then the guesses; at least two.
+    """
+
+    request_id: str
+    slot: int
+    start: int
+    tokens: Sequence[int]
+
+
+Work = Prefill | Decode | Verify
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """Bring the first `tokens` cache entries from one slot to another, over whatever that held."""
 
     source: int
     target: int
@@ -54,25 +72,38 @@ class Move:
 
 
 @dataclass(frozen=True, slots=True)
+class Release:
+    """Give back the memory of a slot beyond its first `tokens` entries."""
+
+    slot: int
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepPlan:
-    """What to do now.
+    """What to do now, in this order.
 
     Attributes:
         expired: requests that ended because their deadline passed.
-        released: slots whose cache entries nobody needs any more; let go first, since `moves` may fill them again.
-        moves: what to bring together before the work.
-        work: what to run; None when there is nothing.
+        copies: cache entries to bring to other slots, in order.
+        releases: cache entries nobody needs any more.
+        work: what to run; None when there is nothing to run now.
     """
 
     expired: Sequence[str]
-    released: Sequence[int]
-    moves: Sequence[Move]
-    work: Prefill | Decode | None
+    copies: Sequence[Copy]
+    releases: Sequence[Release]
+    work: Work | None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a step gave one request: the token sampled, and whether it ends the generation by its content."""
+    """What a step gave one request.
 
-    token: int
+    Attributes:
+        tokens: sampled, in order, at least one; of a `Verify`, the guesses that held and then one more.
+        stopped: the last of them ends the generation by its content.
+    """
+
+    tokens: Sequence[int]
     stopped: bool

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62ise_proto/v1/inference.proto\x12\x07\x62ise.v1\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\".\n\x08Messages\x12\"\n\x08messages\x18\x01 \x03(\x0b\x32\x10.bise.v1.Message\"w\n\x0fGenerateRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12&\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x11.bise.v1.TokenIdsH\x00\x12!\n\x07options\x18\x03 \x01(\x0b\x32\x10.bise.v1.OptionsB\x07\n\x05input\"T\n\x0b\x43hatRequest\x12\"\n\x08messages\x18\x01 \x03(\x0b\x32\x10.bise.v1.Message\x12!\n\x07options\x18\x02 \x01(\x0b\x32\x10.bise.v1.Options\"\xeb\x01\n\x07Options\x12\x17\n\nmax_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12#\n\x08sampling\x18\x02 \x01(\x0b\x32\x11.bise.v1.Sampling\x12\x0c\n\x04stop\x18\x03 \x03(\t\x12\x10\n\x08logprobs\x18\x04 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x05 \x01(\r\x12\x1f\n\x06\x62udget\x18\x06 \x01(\x0b\x32\x0f.bise.v1.Budget\x12(\n\ton_expiry\x18\x07 \x01(\x0e\x32\x15.bise.v1.ExpiryPolicy\x12\x12\n\nignore_eos\x18\x08 \x01(\x08\x42\r\n\x0b_max_tokens\"\xcc\x02\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\r\n\x05min_p\x18\x04 \x01(\x02\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x02\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x02\x88\x01\x01\x12\x34\n\nlogit_bias\x18\t \x03(\x0b\x32 .bise.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x08\n\x06_top_pB\x15\n\x13_repetition_penaltyB\x07\n\x05_seed\",\n\x06\x42udget\x12\x15\n\x08total_ms\x18\x01 \x01(\rH\x00\x88\x01\x01\x42\x0b\n\t_total_ms\"\x82\x01\n\x10GenerateResponse\x12%\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x11.bise.v1.AcceptedH\x00\x12\x1f\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x0e.bise.v1.DeltaH\x00\x12\x1d\n\x04\x64one\x18\x03 \x01(\x0b\x32\r.bise.v1.DoneH\x00\x42\x07\n\x05\x65vent\"v\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x1a\n\x12granted_max_tokens\x18\x03 \x01(\r\x12\x15\n\rcontext_limit\x18\x04 \x01(\r\x12\x0c\n\x04seed\x18\x05 \x01(\x04\"Q\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\'\n\x08logprobs\x18\x03 \x03(\x0b\x32\x15.bise.v1.TokenLogprob\"d\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12\"\n\x03top\x18\x04 \x03(\x0b\x32\x15.bise.v1.TokenLogprob\"v\n\x04\x44one\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.bise.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x01(\x0b\x32\x0e.bise.v1.Usage\x12!\n\x07timings\x18\x03 \x01(\x0b\x32\x10.bise.v1.Timings\"9\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\"t\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x12\n\nprefill_ms\x18\x02 \x01(\x01\x12\x16\n\x0e\x66irst_token_ms\x18\x03 \x01(\x01\x12\x10\n\x08total_ms\x18\x04 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x05 \x01(\x01\"R\n\x12\x43ountTokensRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12!\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x11.bise.v1.MessagesH\x00\x42\x07\n\x05input\"`\n\x13\x43ountTokensResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x15\n\rcontext_limit\x18\x03 \x01(\r\x12\x10\n\x08rendered\x18\x04 \x01(\t*,\n\x0c\x45xpiryPolicy\x12\x12\n\x0eRETURN_PARTIAL\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01*d\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x08\n\x04STOP\x10\x01\x12\x11\n\rSTOP_SEQUENCE\x10\x02\x12\n\n\x06LENGTH\x10\x03\x12\x0c\n\x08\x44\x45\x41\x44LINE\x10\x04\x32\xd3\x01\n\tInference\x12\x41\n\x08Generate\x12\x18.bise.v1.GenerateRequest\x1a\x19.bise.v1.GenerateResponse0\x01\x12\x39\n\x04\x43hat\x12\x14.bise.v1.ChatRequest\x1a\x19.bise.v1.GenerateResponse0\x01\x12H\n\x0b\x43ountTokens\x12\x1b.bise.v1.CountTokensRequest\x1a\x1c.bise.v1.CountTokensResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x62ise_proto/v1/inference.proto\x12\x07\x62ise.v1\"\x17\n\x08TokenIds\x12\x0b\n\x03ids\x18\x01 \x03(\r\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\".\n\x08Messages\x12\"\n\x08messages\x18\x01 \x03(\x0b\x32\x10.bise.v1.Message\"w\n\x0fGenerateRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12&\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x11.bise.v1.TokenIdsH\x00\x12!\n\x07options\x18\x03 \x01(\x0b\x32\x10.bise.v1.OptionsB\x07\n\x05input\"T\n\x0b\x43hatRequest\x12\"\n\x08messages\x18\x01 \x03(\x0b\x32\x10.bise.v1.Message\x12!\n\x07options\x18\x02 \x01(\x0b\x32\x10.bise.v1.Options\"\xf6\x02\n\x07Options\x12\x17\n\nmax_tokens\x18\x01 \x01(\rH\x00\x88\x01\x01\x12#\n\x08sampling\x18\x02 \x01(\x0b\x32\x11.bise.v1.Sampling\x12\x0c\n\x04stop\x18\x03 \x03(\t\x12\x10\n\x08logprobs\x18\x04 \x01(\x08\x12\x14\n\x0ctop_logprobs\x18\x05 \x01(\r\x12\x1f\n\x06\x62udget\x18\x06 \x01(\x0b\x32\x0f.bise.v1.Budget\x12(\n\ton_expiry\x18\x07 \x01(\x0e\x32\x15.bise.v1.ExpiryPolicy\x12\x12\n\nignore_eos\x18\x08 \x01(\x08\x12#\n\x08priority\x18\t \x01(\x0e\x32\x11.bise.v1.Priority\x12,\n\x0bon_overflow\x18\n \x01(\x0e\x32\x17.bise.v1.OverflowPolicy\x12\x1f\n\x12min_granted_tokens\x18\x0b \x01(\rH\x01\x88\x01\x01\x42\r\n\x0b_max_tokensB\x15\n\x13_min_granted_tokens\"\xcc\x02\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x02\x12\x12\n\x05top_p\x18\x02 \x01(\x02H\x00\x88\x01\x01\x12\r\n\x05top_k\x18\x03 \x01(\r\x12\r\n\x05min_p\x18\x04 \x01(\x02\x12\x1f\n\x12repetition_penalty\x18\x05 \x01(\x02H\x01\x88\x01\x01\x12\x18\n\x10presence_penalty\x18\x06 \x01(\x02\x12\x19\n\x11\x66requency_penalty\x18\x07 \x01(\x02\x12\x11\n\x04seed\x18\x08 \x01(\x04H\x02\x88\x01\x01\x12\x34\n\nlogit_bias\x18\t \x03(\x0b\x32 .bise.v1.Sampling.LogitBiasEntry\x1a\x30\n\x0eLogitBiasEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\x42\x08\n\x06_top_pB\x15\n\x13_repetition_penaltyB\x07\n\x05_seed\"\x88\x01\n\x06\x42udget\x12\x15\n\x08total_ms\x18\x01 \x01(\rH\x00\x88\x01\x01\x12\x1b\n\x0e\x66irst_token_ms\x18\x02 \x01(\rH\x01\x88\x01\x01\x12\x19\n\x0cper_token_ms\x18\x03 \x01(\rH\x02\x88\x01\x01\x42\x0b\n\t_total_msB\x11\n\x0f_first_token_msB\x0f\n\r_per_token_ms\"\x82\x01\n\x10GenerateResponse\x12%\n\x08\x61\x63\x63\x65pted\x18\x01 \x01(\x0b\x32\x11.bise.v1.AcceptedH\x00\x12\x1f\n\x05\x64\x65lta\x18\x02 \x01(\x0b\x32\x0e.bise.v1.DeltaH\x00\x12\x1d\n\x04\x64one\x18\x03 \x01(\x0b\x32\r.bise.v1.DoneH\x00\x42\x07\n\x05\x65vent\"\xfd\x01\n\x08\x41\x63\x63\x65pted\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x15\n\rprompt_tokens\x18\x02 \x01(\r\x12\x1a\n\x12granted_max_tokens\x18\x03 \x01(\r\x12\x15\n\rcontext_limit\x18\x04 \x01(\r\x12\x0c\n\x04seed\x18\x05 \x01(\x04\x12 \n\x18predicted_first_token_ms\x18\x06 \x01(\x01\x12\x1a\n\x12predicted_total_ms\x18\x07 \x01(\x01\x12\x15\n\rcached_tokens\x18\x08 \x01(\r\x12\x18\n\x10\x64ropped_messages\x18\t \x01(\r\x12\x16\n\x0e\x64ropped_tokens\x18\n \x01(\r\"Q\n\x05\x44\x65lta\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\'\n\x08logprobs\x18\x03 \x03(\x0b\x32\x15.bise.v1.TokenLogprob\"d\n\x0cTokenLogprob\x12\x10\n\x08token_id\x18\x01 \x01(\r\x12\r\n\x05token\x18\x02 \x01(\x0c\x12\x0f\n\x07logprob\x18\x03 \x01(\x02\x12\"\n\x03top\x18\x04 \x03(\x0b\x32\x15.bise.v1.TokenLogprob\"v\n\x04\x44one\x12,\n\rfinish_reason\x18\x01 \x01(\x0e\x32\x15.bise.v1.FinishReason\x12\x1d\n\x05usage\x18\x02 \x01(\x0b\x32\x0e.bise.v1.Usage\x12!\n\x07timings\x18\x03 \x01(\x0b\x32\x10.bise.v1.Timings\"\x85\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x19\n\x11\x63ompletion_tokens\x18\x02 \x01(\r\x12\x15\n\rcached_tokens\x18\x03 \x01(\r\x12\x14\n\x0c\x64raft_tokens\x18\x04 \x01(\r\x12\x1d\n\x15\x61\x63\x63\x65pted_draft_tokens\x18\x05 \x01(\r\"t\n\x07Timings\x12\x10\n\x08queue_ms\x18\x01 \x01(\x01\x12\x12\n\nprefill_ms\x18\x02 \x01(\x01\x12\x16\n\x0e\x66irst_token_ms\x18\x03 \x01(\x01\x12\x10\n\x08total_ms\x18\x04 \x01(\x01\x12\x19\n\x11tokens_per_second\x18\x05 \x01(\x01\"R\n\x12\x43ountTokensRequest\x12\x10\n\x06prompt\x18\x01 \x01(\tH\x00\x12!\n\x04\x63hat\x18\x02 \x01(\x0b\x32\x11.bise.v1.MessagesH\x00\x42\x07\n\x05input\"`\n\x13\x43ountTokensResponse\x12\r\n\x05\x63ount\x18\x01 \x01(\r\x12\x11\n\ttoken_ids\x18\x02 \x03(\r\x12\x15\n\rcontext_limit\x18\x03 \x01(\r\x12\x10\n\x08rendered\x18\x04 \x01(\t*9\n\x08Priority\x12\x0f\n\x0bINTERACTIVE\x10\x00\x12\x0c\n\x08\x43RITICAL\x10\x01\x12\x0e\n\nBACKGROUND\x10\x02*0\n\x0eOverflowPolicy\x12\t\n\x05\x45RROR\x10\x00\x12\x13\n\x0fTRUNCATE_OLDEST\x10\x01*,\n\x0c\x45xpiryPolicy\x12\x12\n\x0eRETURN_PARTIAL\x10\x00\x12\x08\n\x04\x46\x41IL\x10\x01*d\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x08\n\x04STOP\x10\x01\x12\x11\n\rSTOP_SEQUENCE\x10\x02\x12\n\n\x06LENGTH\x10\x03\x12\x0c\n\x08\x44\x45\x41\x44LINE\x10\x04\x32\xd3\x01\n\tInference\x12\x41\n\x08Generate\x12\x18.bise.v1.GenerateRequest\x1a\x19.bise.v1.GenerateResponse0\x01\x12\x39\n\x04\x43hat\x12\x14.bise.v1.ChatRequest\x1a\x19.bise.v1.GenerateResponse0\x01\x12H\n\x0b\x43ountTokens\x12\x1b.bise.v1.CountTokensRequest\x1a\x1c.bise.v1.CountTokensResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,10 +33,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._loaded_options = None
   _globals['_SAMPLING_LOGITBIASENTRY']._serialized_options = b'8\001'
-  _globals['_EXPIRYPOLICY']._serialized_start=1900
-  _globals['_EXPIRYPOLICY']._serialized_end=1944
-  _globals['_FINISHREASON']._serialized_start=1946
-  _globals['_FINISHREASON']._serialized_end=2046
+  _globals['_PRIORITY']._serialized_start=2345
+  _globals['_PRIORITY']._serialized_end=2402
+  _globals['_OVERFLOWPOLICY']._serialized_start=2404
+  _globals['_OVERFLOWPOLICY']._serialized_end=2452
+  _globals['_EXPIRYPOLICY']._serialized_start=2454
+  _globals['_EXPIRYPOLICY']._serialized_end=2498
+  _globals['_FINISHREASON']._serialized_start=2500
+  _globals['_FINISHREASON']._serialized_end=2600
   _globals['_TOKENIDS']._serialized_start=42
   _globals['_TOKENIDS']._serialized_end=65
   _globals['_MESSAGE']._serialized_start=67
@@ -48,31 +52,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHATREQUEST']._serialized_start=278
   _globals['_CHATREQUEST']._serialized_end=362
   _globals['_OPTIONS']._serialized_start=365
-  _globals['_OPTIONS']._serialized_end=600
-  _globals['_SAMPLING']._serialized_start=603
-  _globals['_SAMPLING']._serialized_end=935
-  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=845
-  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=893
-  _globals['_BUDGET']._serialized_start=937
-  _globals['_BUDGET']._serialized_end=981
-  _globals['_GENERATERESPONSE']._serialized_start=984
-  _globals['_GENERATERESPONSE']._serialized_end=1114
-  _globals['_ACCEPTED']._serialized_start=1116
-  _globals['_ACCEPTED']._serialized_end=1234
-  _globals['_DELTA']._serialized_start=1236
-  _globals['_DELTA']._serialized_end=1317
-  _globals['_TOKENLOGPROB']._serialized_start=1319
-  _globals['_TOKENLOGPROB']._serialized_end=1419
-  _globals['_DONE']._serialized_start=1421
-  _globals['_DONE']._serialized_end=1539
-  _globals['_USAGE']._serialized_start=1541
-  _globals['_USAGE']._serialized_end=1598
-  _globals['_TIMINGS']._serialized_start=1600
-  _globals['_TIMINGS']._serialized_end=1716
-  _globals['_COUNTTOKENSREQUEST']._serialized_start=1718
-  _globals['_COUNTTOKENSREQUEST']._serialized_end=1800
-  _globals['_COUNTTOKENSRESPONSE']._serialized_start=1802
-  _globals['_COUNTTOKENSRESPONSE']._serialized_end=1898
-  _globals['_INFERENCE']._serialized_start=2049
-  _globals['_INFERENCE']._serialized_end=2260
+  _globals['_OPTIONS']._serialized_end=739
+  _globals['_SAMPLING']._serialized_start=742
+  _globals['_SAMPLING']._serialized_end=1074
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_start=984
+  _globals['_SAMPLING_LOGITBIASENTRY']._serialized_end=1032
+  _globals['_BUDGET']._serialized_start=1077
+  _globals['_BUDGET']._serialized_end=1213
+  _globals['_GENERATERESPONSE']._serialized_start=1216
+  _globals['_GENERATERESPONSE']._serialized_end=1346
+  _globals['_ACCEPTED']._serialized_start=1349
+  _globals['_ACCEPTED']._serialized_end=1602
+  _globals['_DELTA']._serialized_start=1604
+  _globals['_DELTA']._serialized_end=1685
+  _globals['_TOKENLOGPROB']._serialized_start=1687
+  _globals['_TOKENLOGPROB']._serialized_end=1787
+  _globals['_DONE']._serialized_start=1789
+  _globals['_DONE']._serialized_end=1907
+  _globals['_USAGE']._serialized_start=1910
+  _globals['_USAGE']._serialized_end=2043
+  _globals['_TIMINGS']._serialized_start=2045
+  _globals['_TIMINGS']._serialized_end=2161
+  _globals['_COUNTTOKENSREQUEST']._serialized_start=2163
+  _globals['_COUNTTOKENSREQUEST']._serialized_end=2245
+  _globals['_COUNTTOKENSRESPONSE']._serialized_start=2247
+  _globals['_COUNTTOKENSRESPONSE']._serialized_end=2343
+  _globals['_INFERENCE']._serialized_start=2603
+  _globals['_INFERENCE']._serialized_end=2814
 # @@protoc_insertion_point(module_scope)

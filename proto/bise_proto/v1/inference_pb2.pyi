@@ -7,6 +7,17 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class Priority(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    INTERACTIVE: _ClassVar[Priority]
+    CRITICAL: _ClassVar[Priority]
+    BACKGROUND: _ClassVar[Priority]
+
+class OverflowPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ERROR: _ClassVar[OverflowPolicy]
+    TRUNCATE_OLDEST: _ClassVar[OverflowPolicy]
+
 class ExpiryPolicy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     RETURN_PARTIAL: _ClassVar[ExpiryPolicy]
@@ -19,6 +30,11 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     STOP_SEQUENCE: _ClassVar[FinishReason]
     LENGTH: _ClassVar[FinishReason]
     DEADLINE: _ClassVar[FinishReason]
+INTERACTIVE: Priority
+CRITICAL: Priority
+BACKGROUND: Priority
+ERROR: OverflowPolicy
+TRUNCATE_OLDEST: OverflowPolicy
 RETURN_PARTIAL: ExpiryPolicy
 FAIL: ExpiryPolicy
 FINISH_REASON_UNSPECIFIED: FinishReason
@@ -66,7 +82,7 @@ class ChatRequest(_message.Message):
     def __init__(self, messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., options: _Optional[_Union[Options, _Mapping]] = ...) -> None: ...
 
 class Options(_message.Message):
-    __slots__ = ("max_tokens", "sampling", "stop", "logprobs", "top_logprobs", "budget", "on_expiry", "ignore_eos")
+    __slots__ = ("max_tokens", "sampling", "stop", "logprobs", "top_logprobs", "budget", "on_expiry", "ignore_eos", "priority", "on_overflow", "min_granted_tokens")
     MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SAMPLING_FIELD_NUMBER: _ClassVar[int]
     STOP_FIELD_NUMBER: _ClassVar[int]
@@ -75,6 +91,9 @@ class Options(_message.Message):
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     ON_EXPIRY_FIELD_NUMBER: _ClassVar[int]
     IGNORE_EOS_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    ON_OVERFLOW_FIELD_NUMBER: _ClassVar[int]
+    MIN_GRANTED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     max_tokens: int
     sampling: Sampling
     stop: _containers.RepeatedScalarFieldContainer[str]
@@ -83,7 +102,10 @@ class Options(_message.Message):
     budget: Budget
     on_expiry: ExpiryPolicy
     ignore_eos: bool
-    def __init__(self, max_tokens: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., on_expiry: _Optional[_Union[ExpiryPolicy, str]] = ..., ignore_eos: _Optional[bool] = ...) -> None: ...
+    priority: Priority
+    on_overflow: OverflowPolicy
+    min_granted_tokens: int
+    def __init__(self, max_tokens: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., logprobs: _Optional[bool] = ..., top_logprobs: _Optional[int] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., on_expiry: _Optional[_Union[ExpiryPolicy, str]] = ..., ignore_eos: _Optional[bool] = ..., priority: _Optional[_Union[Priority, str]] = ..., on_overflow: _Optional[_Union[OverflowPolicy, str]] = ..., min_granted_tokens: _Optional[int] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty", "seed", "logit_bias")
@@ -115,10 +137,14 @@ class Sampling(_message.Message):
     def __init__(self, temperature: _Optional[float] = ..., top_p: _Optional[float] = ..., top_k: _Optional[int] = ..., min_p: _Optional[float] = ..., repetition_penalty: _Optional[float] = ..., presence_penalty: _Optional[float] = ..., frequency_penalty: _Optional[float] = ..., seed: _Optional[int] = ..., logit_bias: _Optional[_Mapping[int, float]] = ...) -> None: ...
 
 class Budget(_message.Message):
-    __slots__ = ("total_ms",)
+    __slots__ = ("total_ms", "first_token_ms", "per_token_ms")
     TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKEN_MS_FIELD_NUMBER: _ClassVar[int]
+    PER_TOKEN_MS_FIELD_NUMBER: _ClassVar[int]
     total_ms: int
-    def __init__(self, total_ms: _Optional[int] = ...) -> None: ...
+    first_token_ms: int
+    per_token_ms: int
+    def __init__(self, total_ms: _Optional[int] = ..., first_token_ms: _Optional[int] = ..., per_token_ms: _Optional[int] = ...) -> None: ...
 
 class GenerateResponse(_message.Message):
     __slots__ = ("accepted", "delta", "done")
@@ -131,18 +157,28 @@ class GenerateResponse(_message.Message):
     def __init__(self, accepted: _Optional[_Union[Accepted, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ...) -> None: ...
 
 class Accepted(_message.Message):
-    __slots__ = ("request_id", "prompt_tokens", "granted_max_tokens", "context_limit", "seed")
+    __slots__ = ("request_id", "prompt_tokens", "granted_max_tokens", "context_limit", "seed", "predicted_first_token_ms", "predicted_total_ms", "cached_tokens", "dropped_messages", "dropped_tokens")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     GRANTED_MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_LIMIT_FIELD_NUMBER: _ClassVar[int]
     SEED_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_FIRST_TOKEN_MS_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_TOTAL_MS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    DROPPED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     prompt_tokens: int
     granted_max_tokens: int
     context_limit: int
     seed: int
-    def __init__(self, request_id: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., granted_max_tokens: _Optional[int] = ..., context_limit: _Optional[int] = ..., seed: _Optional[int] = ...) -> None: ...
+    predicted_first_token_ms: float
+    predicted_total_ms: float
+    cached_tokens: int
+    dropped_messages: int
+    dropped_tokens: int
+    def __init__(self, request_id: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., granted_max_tokens: _Optional[int] = ..., context_limit: _Optional[int] = ..., seed: _Optional[int] = ..., predicted_first_token_ms: _Optional[float] = ..., predicted_total_ms: _Optional[float] = ..., cached_tokens: _Optional[int] = ..., dropped_messages: _Optional[int] = ..., dropped_tokens: _Optional[int] = ...) -> None: ...
 
 class Delta(_message.Message):
     __slots__ = ("text", "token_ids", "logprobs")
@@ -177,12 +213,18 @@ class Done(_message.Message):
     def __init__(self, finish_reason: _Optional[_Union[FinishReason, str]] = ..., usage: _Optional[_Union[Usage, _Mapping]] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
 
 class Usage(_message.Message):
-    __slots__ = ("prompt_tokens", "completion_tokens")
+    __slots__ = ("prompt_tokens", "completion_tokens", "cached_tokens", "draft_tokens", "accepted_draft_tokens")
     PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_DRAFT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     prompt_tokens: int
     completion_tokens: int
-    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ...) -> None: ...
+    cached_tokens: int
+    draft_tokens: int
+    accepted_draft_tokens: int
+    def __init__(self, prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., draft_tokens: _Optional[int] = ..., accepted_draft_tokens: _Optional[int] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("queue_ms", "prefill_ms", "first_token_ms", "total_ms", "tokens_per_second")

@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from bise import types
+
 _SAMPLING = "Sampling"
+_BUDGET = "Budget: promised, or refused at once"
 
 Address = Annotated[
     str | None,
@@ -18,10 +21,30 @@ Address = Annotated[
         help="unix:///path/to.sock or tcp://host:port; by default the user's or the system's socket.",
     ),
 ]
-Timeout = Annotated[float, typer.Option(help="Seconds an answer may take; when they are over it ends as it is.")]
+Timeout = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        help="For the whole answer, which ends as it is when they are over; by default 60, not promised.",
+        rich_help_panel=_BUDGET,
+    ),
+]
+FirstTokenTimeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Until the first token.", rich_help_panel=_BUDGET)
+]
+PerTokenTimeout = Annotated[
+    float | None, typer.Option(metavar="SECONDS", help="Between one token and the next.", rich_help_panel=_BUDGET)
+]
+Priority = Annotated[
+    types.Priority, typer.Option(help="Whose turn it is: critical first, background when nobody waits.")
+]
+OnOverflow = Annotated[
+    types.OnOverflow, typer.Option(help="What becomes of a conversation that does not fit the context.")
+]
 MaxTokens = Annotated[
     int | None, typer.Option(min=1, help="Tokens to make at most; by default what the context leaves.")
 ]
+Timings = Annotated[bool, typer.Option("--timings", help="What an answer took, beside what was predicted.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")]
 
 Temperature = Annotated[

@@ -25,9 +25,13 @@ _HELP = "/timings how long the last answer took · /reset forget the conversatio
 def chat(
     address: arguments.Address = None,
     system: Annotated[str | None, typer.Option(help="What the model should know or be, before the first turn.")] = None,
-    timings: Annotated[bool, typer.Option("--timings", help="Timings after every answer.")] = False,
+    timings: arguments.Timings = False,
     max_tokens: arguments.MaxTokens = None,
-    timeout: arguments.Timeout = 60.0,
+    on_overflow: arguments.OnOverflow = "error",
+    priority: arguments.Priority = "interactive",
+    timeout: arguments.Timeout = None,
+    first_token_timeout: arguments.FirstTokenTimeout = None,
+    per_token_timeout: arguments.PerTokenTimeout = None,
     temperature: arguments.Temperature = None,
     top_p: arguments.TopP = None,
     top_k: arguments.TopK = None,
@@ -37,7 +41,11 @@ def chat(
     """Talk to the model. Ctrl-C stops an answer; /exit, Ctrl-D or Ctrl-C at the prompt leaves."""
     options = Options(
         max_tokens=max_tokens,
+        on_overflow=on_overflow,
+        priority=priority,
         timeout=timeout,
+        first_token_timeout=first_token_timeout,
+        per_token_timeout=per_token_timeout,
         temperature=temperature,
         top_p=top_p,
         top_k=top_k,

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from bise.cli.timings import timings_line
 from bise.client import Client
 from bise.errors import BiseError
 from bise.options import Options
-from bise.types import FinishReason, Message, Result
+from bise.types import Accepted, FinishReason, Message, Result
 
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
 for _kept in "\n\t":
     del _CONTROLS[ord(_kept)]
 # What is worth a word when an answer did not end by itself.
 _ENDINGS = {
-    FinishReason.LENGTH: " … (max_tokens or the context limit)",
+    FinishReason.LENGTH: " … (max_tokens, or what was granted)",
     FinishReason.DEADLINE: " … (out of time)",
 }
 
@@ -65,6 +66,7 @@ class Conversation:
         self._last = None
         try:
             with waiting, stream:
+                self._tell_dropped(stream.accepted)
                 for delta in stream:
                     waiting.stop()
                     self._console.print(visible(delta.text), end="", markup=False)
@@ -82,14 +84,11 @@ class Conversation:
             self._console.print(self.timings, style="dim")
         return self._last
 
-
-def timings_line(result: Result) -> str:
-    """Tokens, first token, rate and total of an answer."""
-    timings = result.timings
-    return (
-        f"{result.usage.completion_tokens} tokens · first after {timings.first_token_ms:.0f} ms · "
-        f"{timings.tokens_per_second:.1f} tokens/s · {timings.total_ms / 1000:.2f} s in all"
-    )
+    def _tell_dropped(self, accepted: Accepted) -> None:
+        """Nothing is left out silently."""
+        if accepted.dropped_messages:
+            dropped = f"the oldest {accepted.dropped_messages} messages, {accepted.dropped_tokens} tokens"
+            self._console.print(f"(left out: {dropped})", style="dim")
 
 
 def visible(text: str) -> str:

@@ -11,13 +11,17 @@ from typing import Annotated
 import typer
 
 from bise.cli import arguments
+from bise.cli.timings import timings_line
 
 
 def generate(
     prompt: Annotated[str, typer.Argument(help="The text to continue; - reads it from standard input.")],
     address: arguments.Address = None,
     max_tokens: arguments.MaxTokens = None,
-    timeout: arguments.Timeout = 60.0,
+    priority: arguments.Priority = "interactive",
+    timeout: arguments.Timeout = None,
+    first_token_timeout: arguments.FirstTokenTimeout = None,
+    per_token_timeout: arguments.PerTokenTimeout = None,
     on_expiry_fail: Annotated[bool, typer.Option("--fail-on-expiry", help="When time is up, fail instead.")] = False,
     stop: Annotated[list[str] | None, typer.Option(help="End before this text; may be repeated.")] = None,
     ignore_eos: Annotated[bool, typer.Option("--ignore-eos", help="Go on after the model's own end.")] = False,
@@ -32,6 +36,7 @@ def generate(
     frequency_penalty: arguments.FrequencyPenalty = None,
     seed: arguments.Seed = None,
     logit_bias: arguments.LogitBias = None,
+    timings: arguments.Timings = False,
     as_json: arguments.AsJson = False,
 ) -> None:
     """Continue a raw prompt, streaming the text to standard output."""
@@ -42,7 +47,10 @@ def generate(
         client.stream_generate(
             sys.stdin.read() if prompt == "-" else prompt,
             max_tokens=max_tokens,
+            priority=priority,
             timeout=timeout,
+            first_token_timeout=first_token_timeout,
+            per_token_timeout=per_token_timeout,
             on_expiry="fail" if on_expiry_fail else "partial",
             stop=stop,
             ignore_eos=ignore_eos,
@@ -66,6 +74,8 @@ def generate(
         for delta in stream:
             typer.echo(delta.text, nl=False)
         typer.echo()
+        if timings:
+            typer.echo(timings_line(stream.result), err=True)  # standard output is the answer's
 
 
 def parse_logit_bias(pairs: Sequence[str]) -> dict[int, float]:

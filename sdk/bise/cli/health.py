@@ -11,6 +11,7 @@ import typer
 
 from bise.cli import arguments
 from bise.cli.message import say_error
+from bise.cli.vitals import in_full, in_short
 from bise.errors import BiseError
 
 if TYPE_CHECKING:
@@ -59,17 +60,10 @@ def _status(client: Client) -> Status | None:
 
 
 def _tell_person(address: str, state: Health, status: Status | None) -> None:
-    details = [address]
-    if status is not None:
-        details += [
-            f"{status.model or 'no model'} {status.model_version}".strip(),
-            f"context {status.context_limit}",
-            f"slots {status.slots_used}/{status.slots}",
-            f"queued {status.queued}",
-            f"up {status.uptime_s:.0f} s",
-            *([status.detail] if status.detail else []),
-        ]
-    typer.echo(f"{state.replace('_', ' ')} · {' · '.join(details)}")
+    parts = [state.replace("_", " "), address, *(in_short(status) if status else [])]
+    typer.echo(" · ".join(parts))
+    for line in in_full(status) if status else []:
+        typer.echo(line)
 
 
 def _tell_json(address: str, state: Health, status: Status | None) -> None:

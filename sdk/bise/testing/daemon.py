@@ -28,8 +28,9 @@ class FakeDaemon:
 
     Args:
         answers: what the requests get, in the order they come: a text, an `Answer`, or an error to raise, for
-            instance `Refused("the queue is full", reason="QUEUE_FULL", retry_after_s=2.0)`. A script that runs out
-            fails the request. By default every request is greeted.
+            instance `Refused("the queue is full", reason="QUEUE_FULL", retry_after_s=2.0)` or
+            `OverBudget("too slow", numbers={"predicted_first_token_ms": 900, "first_token_ms": 300})`. A script that
+            runs out fails the request. By default every request is greeted.
         status: what `status()` tells at first; `set_status` changes it.
         health: what health checks tell at first; `set_health` changes it, and those who watch are told.
         address: the `unix:///…` to listen on; by default a socket in a temporary folder of its own.

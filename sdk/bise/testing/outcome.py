@@ -18,7 +18,7 @@ from bise.errors import (
     Refused,
     Unsupported,
 )
-from bise.rpc_error import ERROR_DOMAIN
+from bise.rpc_error import BY_REASON, ERROR_DOMAIN
 
 _CODES: dict[type[BiseError], grpc.StatusCode] = {
     DaemonUnavailable: grpc.StatusCode.UNAVAILABLE,
@@ -28,6 +28,8 @@ _CODES: dict[type[BiseError], grpc.StatusCode] = {
     Unsupported: grpc.StatusCode.FAILED_PRECONDITION,
     Cancelled: grpc.StatusCode.CANCELLED,
 }
+# An error with a reason of its own needs not be told it.
+_ONLY_REASONS = {kind: reason for reason, kind in BY_REASON.items() if list(BY_REASON.values()).count(kind) == 1}
 
 
 def abort(context: grpc.ServicerContext, error: BiseError) -> NoReturn:
@@ -35,7 +37,7 @@ def abort(context: grpc.ServicerContext, error: BiseError) -> NoReturn:
     code = next((code for kind, code in _CODES.items() if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
     status = status_pb2.Status(code=code.value[0], message=str(error))
     info = error_details_pb2.ErrorInfo(
-        reason=error.reason,
+        reason=error.reason or _ONLY_REASONS.get(type(error), ""),
         domain=ERROR_DOMAIN,
         metadata={name: str(number) for name, number in error.numbers.items()},
     )

@@ -57,6 +57,11 @@ class Answer:
     Attributes:
         text: the tokens in order; a plain text is cut into words.
         finish_reason: how it ends when nothing else ends it: max_tokens and the budget are honoured.
+        most_granted_tokens: granted at most, however much is asked for; None is as much as the context leaves.
+        predicted_first_token_ms: told in `Accepted`, as are `predicted_total_ms`, `cached_tokens`, `dropped_messages`
+            and `dropped_tokens`. What is dropped is taken off the prompt's tokens before they are held against the
+            context limit.
+        draft_tokens: told in `Usage`, as are `accepted_draft_tokens` and `cached_tokens`.
         error: raised by the call after the tokens.
         gate: holds each token back until the test opens it.
     """
@@ -65,6 +70,14 @@ class Answer:
     finish_reason: FinishReason = FinishReason.STOP
     error: BiseError | None = None
     gate: Gate = field(default_factory=OpenGate)
+    most_granted_tokens: int | None = None
+    predicted_first_token_ms: float = 0.0
+    predicted_total_ms: float = 0.0
+    cached_tokens: int = 0
+    dropped_messages: int = 0
+    dropped_tokens: int = 0
+    draft_tokens: int = 0
+    accepted_draft_tokens: int = 0
 
     @property
     def tokens(self) -> list[str]:
@@ -78,7 +91,8 @@ class Request:
 
     Attributes:
         method: "Chat" or "Generate".
-        options: as sent, by the names of `bise.Options`; those of no value are absent.
+        options: as sent, by the names and values of `bise.Options`; those at their defaults are absent.
+        total_ms: the budget as sent, as are `first_token_ms` and `per_token_ms`; 0 where none is stated.
         cancelled: set when the client gave the answer up.
         finished: set when the daemon is through with it, whatever the end.
     """
@@ -89,6 +103,8 @@ class Request:
     token_ids: tuple[int, ...] = ()
     options: Mapping[str, object] = field(default_factory=dict)
     total_ms: int = 0
+    first_token_ms: int = 0
+    per_token_ms: int = 0
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
     finished: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 

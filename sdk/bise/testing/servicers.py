@@ -15,10 +15,11 @@ from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bise.errors import BiseError, ContextOverflow, DaemonError, DeadlineExceeded
+from bise.options import CHOICES
 from bise.testing.outcome import abort
 from bise.testing.script import Answer, Request, token_id, tokenize
 from bise.testing.watched import Watched
-from bise.types import FinishReason, Health, Message, State, Status
+from bise.types import FinishReason, Health, MemoryLevel, Message, State, Status
 from bise_proto.v1 import device_pb2, device_pb2_grpc, inference_pb2_grpc
 from bise_proto.v1 import inference_pb2 as pb
 
@@ -36,11 +37,18 @@ _STATES = {
     State.FAILED: device_pb2.Status.FAILED,
     State.UNKNOWN: device_pb2.Status.STATE_UNSPECIFIED,
 }
+_MEMORY_LEVELS = {
+    MemoryLevel.NORMAL: device_pb2.Status.NORMAL,
+    MemoryLevel.TIGHT: device_pb2.Status.TIGHT,
+    MemoryLevel.CRITICAL: device_pb2.Status.CRITICAL,
+    MemoryLevel.UNKNOWN: device_pb2.Status.MEMORY_LEVEL_UNSPECIFIED,
+}
 _HEALTH = {
     Health.SERVING: health_pb2.HealthCheckResponse.SERVING,
     Health.NOT_SERVING: health_pb2.HealthCheckResponse.NOT_SERVING,
     Health.UNKNOWN: health_pb2.HealthCheckResponse.UNKNOWN,
 }
+_WORDS = {name: {number: word for word, number in words.items()} for name, words in CHOICES.items()}
 _FIXED_LOGPROB = -0.5
 _DEFAULT_INTERVAL_MS = 1_000
 
@@ -144,6 +152,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         started = time.monotonic()
         until = started + options.budget.total_ms / 1000 if options.budget.HasField("total_ms") else None
         context_limit = self._device.status.get().context_limit
+        prompt_tokens -= answer.dropped_tokens
         room = context_limit - prompt_tokens
         if room < 1:
             raise ContextOverflow(
@@ -151,7 +160,8 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
                 reason="CONTEXT_OVERFLOW",
                 numbers={"prompt_tokens": prompt_tokens, "context_limit": context_limit},
             )
-        granted = min(options.max_tokens, room) if options.HasField("max_tokens") else room
+        asked = options.max_tokens if options.HasField("max_tokens") else room
+        granted = min(asked, room, room if answer.most_granted_tokens is None else answer.most_granted_tokens)
         yield pb.GenerateResponse(
             accepted=pb.Accepted(
                 request_id=f"fake-{number}",
@@ -159,6 +169,11 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
                 granted_max_tokens=granted,
                 context_limit=context_limit,
                 seed=options.sampling.seed,
+                predicted_first_token_ms=answer.predicted_first_token_ms,
+                predicted_total_ms=answer.predicted_total_ms,
+                cached_tokens=answer.cached_tokens,
+                dropped_messages=answer.dropped_messages,
+                dropped_tokens=answer.dropped_tokens,
             )
         )
         reason, made, first_token_ms = answer.finish_reason, 0, 0.0
@@ -186,7 +201,13 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         yield pb.GenerateResponse(
             done=pb.Done(
                 finish_reason=_FINISH_REASONS[reason],
-                usage=pb.Usage(prompt_tokens=prompt_tokens, completion_tokens=made),
+                usage=pb.Usage(
+                    prompt_tokens=prompt_tokens,
+                    completion_tokens=made,
+                    cached_tokens=answer.cached_tokens,
+                    draft_tokens=answer.draft_tokens,
+                    accepted_draft_tokens=answer.accepted_draft_tokens,
+                ),
                 timings=pb.Timings(
                     first_token_ms=first_token_ms,
                     total_ms=total_ms,
@@ -210,15 +231,10 @@ def _record(
     sampling = {field.name: value for field, value in options.sampling.ListFields()}
     if "logit_bias" in sampling:
         sampling["logit_bias"] = dict(sampling["logit_bias"])
-    sent = {name: value for name, value in sent.items() if name not in ("budget", "sampling", "on_expiry")}
-    return Request(
-        method,
-        messages,
-        prompt,
-        ids,
-        sent | sampling | ({"on_expiry": "fail"} if options.on_expiry == pb.FAIL else {}),
-        options.budget.total_ms,
-    )
+    chosen = {name: words[getattr(options, name)] for name, words in _WORDS.items() if name in sent}
+    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling")}
+    budget = {field.name: value for field, value in options.budget.ListFields()}
+    return Request(method, messages, prompt, ids, plain | sampling | chosen, **budget)
 
 
 def _render(messages: Iterable[pb.Message]) -> str:
@@ -226,4 +242,5 @@ def _render(messages: Iterable[pb.Message]) -> str:
 
 
 def _encode_status(status: Status) -> device_pb2.Status:
-    return device_pb2.Status(**(asdict(status) | {"state": _STATES[status.state]}))
+    enums = {"state": _STATES[status.state], "memory_level": _MEMORY_LEVELS[status.memory_level]}
+    return device_pb2.Status(**(asdict(status) | enums))

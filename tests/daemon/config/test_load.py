@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from bise_daemon.chat.message import Role
 from bise_daemon.config.address import TcpAddress, UnixAddress
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.config.document import MAX_FILE_BYTES
 from bise_daemon.config.load import config_from_flags, load_config
 from bise_daemon.config.problem import ConfigError
+from bise_daemon.prefixes.config import PrefixConfig, PrefixMessage
 
 
 @pytest.fixture
@@ -33,6 +35,9 @@ def test_a_whole_file_is_read(file: Path) -> None:
         "bundle: models/small\nlisten: tcp://127.0.0.1:50051\nslots: 4\ncontext: 2048\nthreads: 2\n"
         "prefill_chunk_tokens: 128\nmax_queue: 0\nmax_message_bytes: 65536\n"
         "drain_timeout_s: 5\ndefault_timeout_s: 1.5\n"
+        "step_ms: 20\nageing_ms: 1000.5\ndraft_tokens: 0\nprefix_slots: 2\nprefix_tokens: 512\nstate_dir: state\n"
+        "prefixes:\n  - {name: ask, prompt: 'You are'}\n  - name: chat\n    messages:\n"
+        "      - {role: system, content: Be short.}\n"
     )
 
     assert load_config(file) == DaemonConfig(
@@ -46,6 +51,16 @@ def test_a_whole_file_is_read(file: Path) -> None:
         max_message_bytes=65536,
         drain_timeout_s=5.0,
         default_timeout_s=1.5,
+        step_ms=20.0,
+        ageing_ms=1000.5,
+        draft_tokens=0,
+        prefix_slots=2,
+        prefix_tokens=512,
+        state_dir=file.parent / "state",
+        prefixes=(
+            PrefixConfig(name="ask", prompt="You are"),
+            PrefixConfig(name="chat", messages=(PrefixMessage(role=Role.SYSTEM, content="Be short."),)),
+        ),
     )
 
 
@@ -103,6 +118,41 @@ def test_a_wrong_value_is_told_with_what_was_expected(file: Path, line: str, pro
     (found,) = problems(file, f"bundle: x\n{line}\n")
 
     assert re.match(f"bise.yaml:2: {problem}", found)
+
+
+def test_nested_problems_are_told_by_their_whole_path(file: Path) -> None:
+    found = problems(
+        file,
+        "bundle: x\nprefixes:\n  - name: ok\n    prompt: fine\n  - name: a\n    prompt: 5\n    nam: x\n"
+        "  - prompt: nameless\n  - 7\n  - name: both\n    prompt: x\n    messages: [{role: system, content: y}]\n"
+        "  - name: chat\n    messages:\n      - {role: robot, content: ''}\n      - {5: x}\nslots: 0\n",
+    )
+
+    message = "prefixes[5].messages"
+    starts = [
+        "bise.yaml:2: prefixes[1].prompt: expected a text of 1 to 65536 characters, got 5",
+        "bise.yaml:2: prefixes[1].nam: expected a known key, got an unknown one. There are: name, prompt, messages.",
+        "bise.yaml:2: prefixes[2].name: expected a name of 1 to 64 letters, digits, dots, dashes or underscores, a let",
+        "bise.yaml:2: prefixes[3]: expected up to 16 prefixes, each with name and prompt or messages, got 7",
+        "bise.yaml:2: prefixes[4]: expected both: either prompt or messages, got {",
+        f"bise.yaml:2: {message}[0].role: expected system, user or assistant, got 'robot'",
+        f"bise.yaml:2: {message}[0].content: expected a text of 1 to 65536 characters, got ''",
+        f"bise.yaml:2: {message}[1].role: expected system, user or assistant, got nothing. Add the key.",
+        f"bise.yaml:2: {message}[1].content: expected a text of 1 to 65536 characters, got nothing. Add the key.",
+        f"bise.yaml:2: {message}[1][5]: expected 1 to 64 messages, each with role and content, got 5",
+        "bise.yaml:17: slots: expected a whole number of requests",
+    ]
+    assert [text[: len(start)] for text, start in zip(found, starts, strict=True)] == starts
+
+
+def test_only_relative_paths_of_the_file_start_at_its_folder(file: Path) -> None:
+    file.write_text("bundle: /models/small\nstate_dir: /var/state\n")
+
+    config = load_config(file)
+    assert (config.bundle, config.state_dir) == (Path("/models/small"), Path("/var/state"))
+    file.write_text("bundle: small\n")
+    assert load_config(file).state_dir is None
+    assert load_config(file, {"state_dir": "here"}).state_dir == Path("here")
 
 
 @pytest.mark.parametrize(

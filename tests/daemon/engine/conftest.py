@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
-from bise_daemon.scheduler.scheduler import Limits
-from scripted_engine import Rig
+from bise_daemon.scheduler.limits import Limits
+from scripted_engine import Rig, next_token
 
 
 @pytest.fixture
@@ -15,8 +16,16 @@ def make_rig() -> Iterator[Callable[..., Rig]]:
     """Makes rigs, started or not; their threads end with the test."""
     rigs: list[Rig] = []
 
-    def make(*, slots: int = 3, context: int = 64, budget: int | None = None, chunk: int = 4) -> Rig:
-        rigs.append(Rig(Limits(slots, context, budget or slots * context, chunk)))
+    def make(
+        *,
+        slots: int = 3,
+        context: int = 64,
+        budget: int | None = None,
+        chunk: int = 4,
+        successor: Callable[[Sequence[int]], int] = next_token,
+        **limits: Any,
+    ) -> Rig:
+        rigs.append(Rig(Limits(slots, context, budget or slots * context, chunk, **limits), successor))
         return rigs[-1]
 
     yield make

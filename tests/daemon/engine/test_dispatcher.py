@@ -15,9 +15,11 @@ from bise_daemon.engine.generation import Generation, Piece
 from bise_daemon.engine.loop import Deliver, Engine
 from bise_daemon.engine.sampling import Sampler, SamplingParams
 from bise_daemon.errors import Reason
+from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Request
-from bise_daemon.scheduler.scheduler import Limits, Scheduler
-from scripted_engine import ScriptedRunner, answer
+from bise_daemon.scheduler.scheduler import Scheduler
+from scripted_engine import ScriptedRunner, StepLog, answer
+from virtual_device import LinearCosts
 
 _PATIENCE_S = 20
 
@@ -31,7 +33,7 @@ class Desk:
         self.started = False
 
         def make_engine(deliver: Deliver) -> Engine:
-            return Engine(Scheduler(limits), self.runner, self.runner, deliver)
+            return Engine(Scheduler(limits, LinearCosts()), self.runner, self.runner, StepLog(), deliver)
 
         self.dispatcher = Dispatcher(make_engine)
 
@@ -193,3 +195,52 @@ def test_an_event_loop_that_is_closed_ends_the_engine() -> None:
         desk = runner.run(begin(hold))
     closed.set()
     assert isinstance(desk.dispatcher.engine.ended.exception(_PATIENCE_S), RuntimeError)
+
+
+async def test_standings_are_of_all_who_are_open_whether_the_engine_has_seen_them_or_not(desk: Desk) -> None:
+    dispatcher = desk.dispatcher
+    assert dispatcher.standings() == []
+    with desk.submit("a", [5] * 6, 3) as first, desk.submit("b", [6], 40):
+        standings = dispatcher.standings()
+        assert [(each.id, each.running, each.left_to_prefill) for each in standings] == [
+            ("a", False, 6),
+            ("b", False, 1),
+        ]
+        assert standings[0].turn < standings[1].turn
+        reached, go_on = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            reached.set()
+            assert go_on.wait(_PATIENCE_S)
+
+        desk.runner.on_step[2] = hold
+        desk.start()
+        assert await asyncio.to_thread(reached.wait, _PATIENCE_S)
+        with desk.submit("late", [7] * 3, 2) as late:
+            seen = {each.id: (each.running, each.computed_tokens) for each in dispatcher.standings()}
+            assert seen.keys() == {"a", "b", "late"}
+            assert (seen["a"][0], seen["late"]) == (True, (False, 0))
+            go_on.set()
+            await rest(late)
+        await rest(first)
+    assert dispatcher.standings() == []
+
+
+async def test_standings_may_be_moved_ahead_without_harm(desk: Desk) -> None:
+    with desk.submit("a", [5] * 6, 3):
+        for _ in range(2):
+            (standing,) = desk.dispatcher.standings()
+            assert standing.left_to_prefill == 6
+            standing.left_to_prefill = 0
+
+
+async def test_who_left_unseen_stands_nowhere(desk: Desk) -> None:
+    with desk.submit("leaver", [5], 40):
+        pass
+    with desk.submit("stayer", [6], 3) as stayer:
+        assert [each.id for each in desk.dispatcher.standings()] == ["stayer"]
+        desk.start()
+        await rest(stayer)
+    with desk.submit("next", [7], 1) as following:
+        assert [each.id for each in desk.dispatcher.standings()] == ["next"]
+        await rest(following)

@@ -1,4 +1,4 @@
-"""The cache's memory: what moves, what comes back, and what was never there."""
+"""The cache's memory: what is copied, what comes back, and what was never there."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bise_daemon.engine import kv
 from bise_daemon.engine.kv import CacheShape, KvCache
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -139,22 +140,104 @@ def test_release_twice_is_release() -> None:
     assert resident_bytes(cache) == 0
 
 
-def test_move_brings_the_entries_and_releases_the_source() -> None:
-    cache = make("float16")
+# Heads of 64 tokens of 128 bytes: 32 tokens are a page.
+@pytest.mark.skipif(mmap.PAGESIZE != 4096, reason="the numbers are for pages of 4 KiB")
+@pytest.mark.parametrize(("tokens", "pages_kept"), [(0, 0), (1, 1), (32, 1), (33, 2), (64, 2)])
+def test_release_beyond_keeps_the_first_entries_and_the_pages_they_are_in(tokens: int, pages_kept: int) -> None:
+    cache = make()
+    wanted = [each[:, :tokens] for each in fill(cache, 1, 64, seed=1)]
+    neighbours = [fill(cache, slot, 64, seed=slot) for slot in (0, 2)]
+    cache.release_beyond(1, tokens)
+    assert same(held(cache, 1, tokens), wanted)
+    assert [same(held(cache, slot, 64), each) for slot, each in zip((0, 2), neighbours, strict=True)] == [True, True]
+    assert resident_bytes(cache) == 4 * 2 * (2 + pages_kept + 2) * 4096
+
+
+@pytest.mark.parametrize("slot", [0, 1, 2])
+@pytest.mark.parametrize(("context", "dim"), [(33, 24), (5, 16), (100, 40)], ids=["odd", "under a page", "over a page"])
+@pytest.mark.parametrize("tokens", [0, 1, 4])
+def test_release_beyond_leaves_all_others_alone_where_heads_share_pages(
+    slot: int, context: int, dim: int, tokens: int
+) -> None:
+    cache = make(context=context, dim=dim)
+    before = [fill(cache, each, context, seed=each) for each in range(3)]
+    cache.release_beyond(slot, tokens)
+    for each in {0, 1, 2} - {slot}:
+        assert same(held(cache, each, context), before[each])
+    assert same(held(cache, slot, tokens), [each[:, :tokens] for each in before[slot]])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "float32"])
+def test_copy_brings_the_entries_and_leaves_the_source(dtype: str) -> None:
+    cache = make(dtype)
     wanted = fill(cache, 2, 40, seed=1)
     neighbour = fill(cache, 1, 64, seed=2)
-    cache.move(2, 0, 40)
+    cache.copy(2, 0, 40)
     assert same(held(cache, 0, 40), wanted)
+    assert same(held(cache, 2, 40), wanted)
     assert same(held(cache, 1, 64), neighbour)
-    assert not any(each.any() for each in held(cache, 2, 64))
 
 
-def test_move_copies_no_more_than_is_held() -> None:
+def test_copy_touches_no_more_than_it_brings() -> None:
     cache = make()
     fill(cache, 2, 64, seed=1)
-    cache.move(2, 0, 32)
-    assert resident_bytes(cache) == 4 * 2 * 32 * 128
+    cache.copy(2, 0, 32)
+    assert resident_bytes(cache) == 4 * 2 * (64 + 32) * 128
     assert not any(each[:, 32:].any() for each in held(cache, 0, 64))
+
+
+def test_copy_goes_over_what_the_target_held() -> None:
+    cache = make()
+    wanted = fill(cache, 2, 40, seed=1)
+    older = fill(cache, 0, 64, seed=2)
+    cache.copy(2, 0, 40)
+    assert same(held(cache, 0, 40), wanted)
+    assert same([each[:, 40:] for each in held(cache, 0, 64)], [each[:, 40:] for each in older])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "float16", "float32"])
+def test_pieces_are_the_entries_of_one_slot_in_order(dtype: str) -> None:
+    cache = make(dtype)
+    fill(cache, 0, 64, seed=1)
+    wanted = b"".join(each.tobytes() for each in fill(cache, 1, 24, seed=2))
+    assert b"".join(cache.pieces(1, 24)) == wanted
+    assert len(wanted) == 24 * cache.shape.bytes_per_token
+
+
+def test_pieces_are_where_the_entries_lie() -> None:
+    cache = make("float16")
+    wanted = fill(cache, 1, 24, seed=2)
+    for source, target in zip(cache.pieces(1, 24), cache.pieces(2, 24), strict=True):
+        target[:] = source
+    assert same(held(cache, 2, 24), wanted)
+
+
+@pytest.mark.parametrize("reading", [1 << 16, 5], ids=["at once", "in parts"])
+def test_committed_bytes_are_what_the_kernel_has_committed(monkeypatch: pytest.MonkeyPatch, reading: int) -> None:
+    monkeypatch.setattr(kv, "_PAGEMAP_READ", reading)
+    cache = make()
+    assert cache.committed_bytes() == 0
+    for slot, tokens in enumerate((64, 1, 33)):
+        fill(cache, slot, tokens, seed=slot)
+        assert cache.committed_bytes() == resident_bytes(cache) > 0
+    for slot in (0, 1, 2):
+        cache.release(slot)
+        assert cache.committed_bytes() == resident_bytes(cache)
+    assert cache.committed_bytes() == 0
+
+
+def test_memory_of_the_process_falls_with_each_release() -> None:
+    cache = make(slots=2, context=1 << 14)  # 16 MiB a slot
+    for slot in (0, 1):
+        for piece in cache.pieces(slot, 1 << 14):
+            np.frombuffer(piece, np.uint8)[:] = 1
+    slot_bytes = cache.reserved_bytes // 2
+    full = _rss_bytes()
+    cache.release_beyond(0, 1 << 13)
+    half = _rss_bytes()
+    cache.release(1)
+    assert full - half == pytest.approx(slot_bytes / 2, rel=0.1)
+    assert half - _rss_bytes() == pytest.approx(slot_bytes, rel=0.1)
 
 
 def test_no_address_space_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bise_daemon.engine.detokenize import ByteDetokenizer
-from bise_daemon.engine.events import Event, Failed, Finish, Finished
+from bise_daemon.engine.events import Drafts, Event, Failed, Finish, Finished
 from bise_daemon.engine.generation import Piece
-from bise_daemon.engine.loop import Engine, _Stop
+from bise_daemon.engine.loop import _Stop
 from bise_daemon.errors import Reason
-from bise_daemon.scheduler.scheduler import Limits
-from scripted_engine import NAN_PROMPT, Rig, ScriptedRunner, answer, text_of
+from bise_daemon.scheduler.limits import Limits
+from bise_daemon.scheduler.request import Priority
+from scripted_engine import NAN_PROMPT, Rig, ScriptedRunner, answer, copying_token, next_token, text_of
 
 MakeRig = Callable[..., Rig]
 
@@ -42,59 +44,85 @@ def test_answers_made_together_are_those_made_alone(make_rig: MakeRig) -> None:
     assert any(len(slots) > 1 for kind, slots in rig.runner.steps if kind == "decode")
 
 
-@settings(max_examples=40, deadline=None)
+@st.composite
+def _limits(draw: st.DrawFn) -> Limits:
+    slots, context = draw(st.integers(1, 4)), draw(st.integers(8, 32))
+    return Limits(
+        slots,
+        context,
+        kv_budget_tokens=max(context, int(slots * context * draw(st.floats(0.3, 1)))),
+        prefill_chunk_tokens=draw(st.integers(1, 6)),
+        spare_slots=draw(st.integers(0, 3)),
+        idle_tokens=draw(st.integers(0, 64)),
+        draft_tokens=draw(st.integers(0, 4)),
+        smallest_chunk=draw(st.integers(1, 2)),
+    )
+
+
+@pytest.mark.slow
+@settings(max_examples=150, deadline=None)
 @given(
-    limits=st.builds(
-        lambda slots, context, share, chunk: Limits(slots, context, max(context, int(slots * context * share)), chunk),
-        st.integers(1, 4),
-        st.integers(8, 32),
-        st.floats(0.3, 1),
-        st.integers(1, 6),
+    limits=_limits(),
+    successor=st.sampled_from([next_token, copying_token]),
+    asked=st.lists(
+        st.tuples(st.integers(1, 20), st.integers(1, 12), st.sampled_from(Priority), st.booleans()),
+        min_size=1,
+        max_size=10,
     ),
-    asked=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 12), st.booleans()), min_size=1, max_size=10),
     aborts=st.dictionaries(st.integers(0, 60), st.integers(0, 9), max_size=5),
+    budgets=st.dictionaries(st.integers(0, 60), st.integers(0, 64), max_size=3),
 )
-def test_whoever_leaves_the_others_get_their_own_answers(
-    limits: Limits, asked: list[tuple[int, int, bool]], aborts: dict[int, int]
+def test_whoever_leaves_and_whatever_memory_does_the_others_get_their_own_answers(
+    limits: Limits,
+    successor: Callable[[Sequence[int]], int],
+    asked: list[tuple[int, int, Priority, bool]],
+    aborts: dict[int, int],
+    budgets: dict[int, int],
 ) -> None:
-    rig = Rig(limits)
-    left = set()
+    rig = Rig(limits, successor)
+    left: dict[str, Future[None]] = {}
     wanted = {}
-    for place, (prompt_tokens, max_tokens, is_broken) in enumerate(asked):
-        prompt = [NAN_PROMPT if is_broken else place + 1] * prompt_tokens
+    for place, (prompt_tokens, max_tokens, priority, is_broken) in enumerate(asked):
+        # Every other request begins like an earlier one.
+        prompt = [NAN_PROMPT if is_broken else 1 + place % 2] + [5] * (prompt_tokens - 1)
         if rig.scheduler.fits(prompt_tokens, max_tokens):
             wanted[f"r{place}"] = (prompt, max_tokens, is_broken)
-            rig.submit(f"r{place}", prompt, max_tokens)
+            left[f"r{place}"] = Future()
+            rig.submit(f"r{place}", prompt, max_tokens, priority=priority)
 
-    def leave(name: str) -> Callable[[], None]:
+    def disturb(step: int) -> Callable[[], None]:
         def act() -> None:
-            left.add(name)
-            rig.engine.abort(name)
+            rig.scheduler.check_integrity()
+            if step in budgets:
+                rig.engine.limit(replace(limits, kv_budget_tokens=budgets[step], idle_tokens=budgets[step] // 2))
+            if (name := f"r{aborts.get(step)}") in left and not left[name].done():
+                rig.engine.abort(name)
+                left[name].set_result(None)
 
         return act
 
-    rig.runner.on_step = {step: leave(f"r{place}") for step, place in aborts.items()}
+    rig.runner.on_step = {step: disturb(step) for step in range(61)}
     rig.start()
-    # Who leaves has no last event to wait for; a request behind all others has.
-    rig.submit("last", [127], 1)
-    rig.inbox.complete("last")
-    stayed = [name for name in wanted if name not in left]
-    for name in stayed:
-        prompt, max_tokens, is_broken = wanted[name]
-        if is_broken:
+    for name, (prompt, max_tokens, is_broken) in wanted.items():
+        ended = rig.inbox.last(name)
+        wait([ended, left[name]], 20, FIRST_COMPLETED)
+        if not ended.done():
+            assert left[name].done()
+        elif is_broken:
             assert rig.failed(name).error.reason is Reason.ENGINE_FAILED
         else:
-            assert rig.tokens(name) == answer(prompt, max_tokens)
+            assert rig.tokens(name) == answer(prompt, max_tokens, successor)
     rig.engine.stop()
     assert rig.engine.ended.exception() is None
-    assert (rig.scheduler.slots_used, rig.scheduler.waiting) == (0, 0)
+    assert (rig.scheduler.running, list(rig.scheduler.waiting)) == ([], [])
+    rig.scheduler.check_integrity()
 
 
-# One slot and a prompt of two chunks: steps 0 and 1 are its prefill, those from 2 on its decode. The step that runs
-# when somebody leaves still counts, the next one does not.
+# One slot and a prompt of two chunks: steps 0 and 1 are its prefill, those from 2 on its decode. A decode step that
+# runs when somebody leaves still counts, the next one does not; a step of their own prompt is given up.
 @pytest.mark.parametrize(
     ("leaver", "before_step", "events"),
-    [("second", 0, 0), ("first", 1, 1), ("first", 4, 4)],
+    [("second", 0, 0), ("first", 1, 0), ("first", 4, 4)],
     ids=["waiting", "prefill", "decode"],
 )
 def test_who_leaves_has_no_more_events_and_no_slot(
@@ -169,7 +197,7 @@ def test_a_bug_in_one_answer_fails_it_alone(
     assert "ZeroDivisionError" in error.message
     assert rig.tokens("sound") == answer([6], 9)
     rig.settle()
-    assert (rig.scheduler.slots_used, rig.engine.counters.failed) == (0, 1)
+    assert (rig.scheduler.running, rig.engine.counters.failed) == ([], 1)
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
@@ -251,7 +279,7 @@ def test_an_engine_whose_listener_is_gone_ends_and_says_so() -> None:
         raise RuntimeError("event loop is closed")
 
     rig = Rig(Limits(1, 16, 16, 4))
-    rig.engine = Engine(rig.scheduler, rig.runner, rig.runner, gone)
+    rig.engine = rig.make_engine(gone)
     rig.submit("a", [5])
     rig.start()
     assert isinstance(rig.engine.ended.exception(20), RuntimeError)
@@ -312,7 +340,7 @@ def test_a_deadline_brings_back_what_there_is(make_rig: MakeRig, phase: str) -> 
     rig = make_rig(slots=1, chunk=4)
     late = rig.clock.now + 50
     if phase == "waiting":
-        rig.submit("holds the slot", [9], 40)
+        rig.submit("holds the slot", [9], 40, priority=Priority.CRITICAL)
     rig.submit("a", [5] * 8, 40, deadline_ms=late)
 
     def wait() -> None:
@@ -384,6 +412,189 @@ def test_the_counters_tell_what_was_done(make_rig: MakeRig) -> None:
     assert counters.busy_since_ms is None
 
 
+def test_the_longest_wait_between_two_tokens_is_kept(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=1)
+    rig.submit("a", [5, 6], 6)
+    waits = [700.0, 10.0, 40.0, 20.0, 40.0, 10.0]  # the first is before the first token
+
+    def pass_time(wait_ms: float) -> Callable[[], None]:
+        def act() -> None:
+            rig.clock.now += wait_ms
+
+        return act
+
+    rig.runner.on_step = {step: pass_time(wait_ms) for step, wait_ms in enumerate(waits)}
+    rig.start()
+    times = rig.finished("a").times
+    assert times.longest_gap_ms == 40
+    assert (times.last_token, times.ended) == (rig.clock.now, rig.clock.now)
+
+
+def test_one_token_has_no_gap(make_rig: MakeRig) -> None:
+    rig = make_rig()
+    rig.submit("a", [5], 1)
+    rig.start()
+    assert rig.finished("a").times.longest_gap_ms == 0
+
+
+def test_what_steps_took_is_told_with_what_they_worked_on(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=2, chunk=4)
+    rig.submit("a", [5] * 6, 3)
+    rig.submit("b", [6], 3)
+
+    def tick() -> None:
+        rig.clock.now += 10
+
+    rig.runner.on_step = dict.fromkeys(range(20), tick)
+    rig.start()
+    rig.tokens("a")
+    rig.tokens("b")
+    rig.engine.stop()
+    assert rig.times.heard == [
+        ("prefill", 4, 0, 10),
+        ("prefill", 2, 4, 10),
+        ("decode", 1, 6, 10),
+        ("prefill", 1, 0, 10),
+        ("decode", 2, 7 + 1, 10),
+        ("decode", 1, 2, 10),
+    ]
+
+
+def test_guesses_change_when_tokens_come_and_nothing_else(make_rig: MakeRig) -> None:
+    plain, drafting = make_rig(successor=copying_token), make_rig(successor=copying_token, draft_tokens=8)
+    prompt = answer([5], 20, copying_token)
+    for rig in (plain, drafting):
+        rig.submit("a", prompt, 40)
+        rig.start()
+        assert rig.tokens("a") == answer(prompt, 40, copying_token)
+        assert rig.text("a") == text_of(answer(prompt, 40, copying_token))
+        assert rig.finished("a").completion_tokens == 40
+    drafts = drafting.finished("a").drafts
+    assert 0 < drafts.confirmed < drafts.guessed
+    assert drafting.engine.counters.drafts == drafts
+    assert len(drafting.runner.steps) == len(plain.runner.steps) - drafts.confirmed
+    assert {kind for kind, _ in plain.runner.steps} == {"prefill", "decode"}
+    assert {kind for kind, _ in drafting.runner.steps} >= {"prefill", "verify"}
+    assert plain.finished("a").drafts == plain.engine.counters.drafts == Drafts()
+    heard = [tokens for kind, tokens, *_ in drafting.times.heard if kind == "verify"]
+    assert sum(heard) == drafts.guessed + len(heard)
+
+
+def test_an_answer_that_ends_with_a_guess_ends_there(make_rig: MakeRig) -> None:
+    last = 60
+
+    def says_it_again(tokens: Sequence[int]) -> int:
+        return last if len(tokens) % 40 == 10 else 3 + len(tokens) % 8
+
+    rig = make_rig(successor=says_it_again, draft_tokens=3)
+    prompt = answer([5], 20, says_it_again)
+    tokens = answer(prompt, 31, says_it_again)
+    assert (prompt[9], tokens[30]) == (last, last)
+    rig.submit("eos", prompt, 40, eos={last})
+    rig.start()
+    assert rig.tokens("eos") == tokens[:30]
+    rig.submit("stop", prompt, 40, stops=[f"{tokens[29]} {last} "])
+    assert rig.text("stop") == text_of(tokens[:29])
+    for name in ("eos", "stop"):
+        assert rig.finished(name).drafts.confirmed > 0
+    rig.settle()
+    assert rig.scheduler.running == []
+
+
+def test_expired_requests_are_counted_as_such(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=1)
+    rig.submit("late", [5], 40, deadline_ms=rig.clock.now + 50)
+    rig.submit("waits and is late", [6], 40, deadline_ms=rig.clock.now + 50)
+    rig.submit("has time", [6], 3)
+
+    def pass_time() -> None:
+        rig.clock.now += 50
+
+    rig.runner.on_step[3] = pass_time
+    rig.start()
+    assert rig.tokens("has time") == answer([6], 3)
+    assert rig.engine.counters.expired == 2
+    assert rig.engine.counters.finished == 3
+
+
+def test_new_limits_take_idle_prefixes_at_once(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=2, idle_tokens=64)
+    rig.start()
+    rig.submit("a", [5] * 9, 3)
+    rig.tokens("a")
+    rig.submit("b", [6] * 7, 3)
+    rig.tokens("b")
+    assert sum(map(bool, rig.runner.slots)) == 2
+    held: list[list[int]] = []
+    rig.runner.on_step[len(rig.runner.steps)] = lambda: held.extend(rig.runner.slots)
+    rig.engine.limit(replace(rig.limits, idle_tokens=0))
+    rig.settle()
+    assert held == [[], []]
+    assert rig.engine.counters.idle_tokens == 0
+
+
+def test_limits_that_change_all_the_time_keep_nobody_from_their_turn(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=2, chunk=2, ageing_ms=50, idle_tokens=8)
+    rig.submit("first", [5], 40, priority=Priority.CRITICAL)
+    rig.submit("patient", [6], 2, priority=Priority.BACKGROUND)
+
+    def change(step: int) -> Callable[[], None]:
+        def act() -> None:
+            rig.clock.now += 10
+            rig.engine.limit(replace(rig.limits, idle_tokens=step % 8))
+
+        return act
+
+    rig.runner.on_step = {step: change(step) for step in range(60)}
+    rig.start()
+    rig.tokens("first")
+    assert rig.tokens("patient") == answer([6], 2)
+    ends = [name for delivery in rig.inbox.deliveries for name, event in delivery if isinstance(event, Finished)]
+    assert ends == ["patient", "first"]
+
+
+def test_a_probe_learns_from_steps_that_nobody_waits_for_and_touches_nothing(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=2, idle_tokens=64)
+    rig.start()
+    rig.submit("a", [5] * 6, 3)
+    rig.tokens("a")
+    rig.settle()
+    held, steps, heard = [list(slot) for slot in rig.runner.slots], rig.engine.counters.steps, len(rig.times.heard)
+
+    def tick() -> None:
+        rig.clock.now += 7
+
+    rig.runner.on_step = dict.fromkeys(range(len(rig.runner.steps), 99), tick)
+    rig.engine.probe()
+    rig.engine.stop()
+    probed = rig.times.heard[heard:]
+    assert probed
+    assert {(kind, rows, took_ms) for kind, rows, _, took_ms in probed} == {("decode", 1, 7)}
+    assert rig.runner.slots == held
+    assert rig.engine.counters.steps == steps
+
+
+def test_a_probe_leaves_the_device_to_whoever_has_work(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=1, chunk=4)
+    rig.submit("a", [5] * 6, 3)
+    rig.runner.on_step[0] = rig.engine.probe
+    rig.start()
+    assert rig.tokens("a") == answer([5] * 6, 3)
+    assert [kind for kind, _ in rig.runner.steps] == ["prefill", "prefill", "decode", "decode"]
+
+
+def test_background_work_that_had_to_wait_is_counted_and_comes_out_the_same(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=1, idle_tokens=64, spare_slots=1)
+    rig.submit("low", [5] * 6, 12, priority=Priority.BACKGROUND)
+    rig.runner.on_step[4] = lambda: rig.submit("high", [6], 3, priority=Priority.CRITICAL)
+    rig.start()
+    assert rig.tokens("high") == answer([6], 3)
+    assert rig.tokens("low") == answer([5] * 6, 12)
+    assert rig.engine.counters.preempted == 1
+    # It found what it had computed when it came back, so that this was no prompt twice.
+    assert rig.engine.counters.prompt_tokens == 6 + 1
+
+
 def test_pieces_carry_the_choice(make_rig: MakeRig) -> None:
     rig = make_rig()
     rig.submit("a", [5], 1)
@@ -397,7 +608,17 @@ def test_pieces_carry_the_choice(make_rig: MakeRig) -> None:
 def test_the_scripted_cache_notices_a_wrong_position() -> None:
     runner = ScriptedRunner(2, 16)
     runner.prefill(0, 0, [5, 6], samples=False)
-    with pytest.raises(KeyError):
+    with pytest.raises(AssertionError, match="slot 0 holds 2 tokens, not 3"):
         runner.decode(0, [7], [3])
-    with pytest.raises(KeyError):
+    with pytest.raises(AssertionError, match="slot 1 holds 0 tokens, not 2"):
         runner.decode(1, [7], [2])
+    with pytest.raises(AssertionError):
+        runner.copy(0, 1, 3)
+
+
+def test_the_scripted_cache_forgets_what_lay_behind_a_write() -> None:
+    runner = ScriptedRunner(1, 16)
+    runner.prefill(0, 0, [5, 6, 7], samples=False)
+    runner.decode(0, [8], [1])
+    with pytest.raises(AssertionError, match="slot 0 holds 2 tokens, not 3"):
+        runner.decode(0, [9], [3])

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ import pytest
 
 from bise_daemon.engine import session as session_module
 from bise_daemon.engine.kv import KvCache
+from bise_daemon.engine.runner import Interrupted
 from bise_daemon.engine.session import Session, SessionError, cache_shape
 from bise_proto.bundle import read_manifest
 from bise_proto.v1 import bundle_pb2
@@ -18,6 +23,7 @@ from golden.tiny_bundle import Kind, write
 
 PROMPT = [5, 17, 200, 31, 9, 88, 140, 3, 61, 7, 250, 12]
 _CONTEXT = 64
+_ATTEMPTS = 10_000
 
 
 @pytest.fixture(scope="module")
@@ -88,15 +94,120 @@ def test_a_filler_row_harms_nobody(exact_bundle: Path) -> None:
     np.testing.assert_allclose(logits, wanted, atol=1e-4)
 
 
-def test_a_moved_slot_goes_on_where_it_was(exact_bundle: Path) -> None:
+def test_a_copied_prefix_goes_on_where_it_was_in_both_slots(exact_bundle: Path) -> None:
     bundle = read_manifest(exact_bundle)
     cache = KvCache(cache_shape(bundle, 3, _CONTEXT))
     session = Session(exact_bundle, bundle, cache, threads=1)
-    wanted = whole(session, PROMPT)
-    cache.release(0)
+    wanted = whole(session, PROMPT, slot=1)
     session.prefill(2, 0, PROMPT[:-1], samples=False)
-    cache.move(2, 0, len(PROMPT) - 1)
-    np.testing.assert_allclose(session.decode(0, PROMPT[-1:], [11])[0], wanted, atol=1e-4)
+    cache.copy(2, 0, len(PROMPT) - 4)
+    session.prefill(0, len(PROMPT) - 4, PROMPT[-4:-1], samples=False)
+    for slot in (0, 2):
+        np.testing.assert_allclose(session.decode(slot, PROMPT[-1:], [11])[0], wanted, atol=1e-4)
+
+
+@pytest.fixture(scope="module", params=["int4", "int8", "fp32"])
+def served_bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny llama with an int8 cache, as it is served."""
+    folder = tmp_path_factory.mktemp("bundles") / "served"
+    write(folder, tiny.LLAMA, Kind(request.param, "int8"), [PROMPT])
+    return folder
+
+
+def verify_is_decode(session: Session, prompt: Sequence[int], following: Sequence[int]) -> None:
+    """Proves that tokens verified at once get the logits, to the last bit, that they get one by one."""
+    start = len(prompt)
+    for slot in (0, 1):
+        session.prefill(slot, 0, prompt, samples=False)
+    wanted = [session.decode(0, [token], [start + place])[0].copy() for place, token in enumerate(following)]
+    for count in range(2, len(following) + 1):
+        verified = session.verify(1, start, following[:count])
+        np.testing.assert_array_equal(verified, wanted[:count])
+    # What comes after guesses that did not hold is as if they had never been there.
+    session.verify(1, start, [following[0], *reversed(following)])
+    np.testing.assert_array_equal(session.decode(1, [following[1]], [start + 1])[0], wanted[1])
+
+
+def test_verified_tokens_have_the_logits_of_decoded_ones_bit_for_bit(served_bundle: Path) -> None:
+    verify_is_decode(open_session(served_bundle), PROMPT, [61, 7, 250, 12, 99, 3, 3, 41])
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_verified_tokens_have_the_logits_of_decoded_ones_on_the_real_model(smollm2_bundle: Path) -> None:
+    session = open_session(smollm2_bundle)
+    verify_is_decode(session, [504 + 7 * place for place in range(40)], [28, 260, 2240, 314, 6, 28, 260, 2240])
+
+
+def interrupted_prefill(session: Session, start: int, tokens: Sequence[int]) -> None:
+    """Prefills slot 0 again and again, while another thread interrupts whatever runs, until a step is given up."""
+    over = threading.Event()
+
+    def interrupt() -> None:
+        while not over.is_set():
+            session.interrupt()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(interrupt)
+        try:
+            for _ in range(_ATTEMPTS):
+                session.prefill(0, start, tokens, samples=True)
+        finally:
+            over.set()
+
+
+def test_an_interrupted_step_leaves_the_session_and_what_was_there_before(served_bundle: Path) -> None:
+    session = open_session(served_bundle)
+    wanted = whole(session, PROMPT, slot=1)
+    session.prefill(0, 0, PROMPT[:6], samples=False)
+    with pytest.raises(Interrupted):
+        interrupted_prefill(session, 6, [200 + place for place in range(50)])
+    np.testing.assert_array_equal(session.prefill(0, 6, PROMPT[6:], samples=True)[0], wanted)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda session: session.prefill(0, 0, PROMPT, samples=True)[0].copy(),
+        lambda session: session.verify(0, 0, PROMPT)[-1].copy(),
+        lambda session: session.decode(0, PROMPT[:1], [0])[0].copy(),
+    ],
+    ids=["prefill", "verify", "decode"],
+)
+def test_an_interruption_between_two_steps_hits_nobody(
+    served_bundle: Path, step: Callable[[Session], np.ndarray]
+) -> None:
+    session = open_session(served_bundle)
+    session.interrupt()
+    wanted = step(session)
+    session.interrupt()
+    np.testing.assert_array_equal(step(session), wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_a_long_step_of_the_real_model_is_given_up_within_an_operator(smollm2_bundle: Path) -> None:
+    bundle = read_manifest(smollm2_bundle)
+    session = Session(smollm2_bundle, bundle, KvCache(cache_shape(bundle, 1, 1024)), threads=2)
+    prompt = [504 + 7 * (place % 900) for place in range(1024)]
+    began_s = time.monotonic()
+    session.prefill(0, 0, prompt, samples=False)
+    whole_s = time.monotonic() - began_s
+    ended = threading.Event()
+    asked_s = []
+
+    def interrupt() -> None:
+        ended.wait(whole_s / 4)  # well within the step
+        asked_s.append(time.monotonic())
+        session.interrupt()
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(interrupt)
+        with pytest.raises(Interrupted):
+            session.prefill(0, 0, prompt, samples=False)
+        ended.set()
+    # Of some 300 operators the slowest takes less than a hundredth; neighbours get a tenth.
+    assert time.monotonic() - asked_s[0] < whole_s / 10
 
 
 def test_the_last_position_of_a_slot_can_be_used(exact_bundle: Path) -> None:

@@ -1,196 +1,254 @@
-"""The scheduler by its table: what each situation leads to."""
+"""A request's life by its table: what each event leads to in each phase."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
 import pytest
 
-from bise_daemon.scheduler.request import Ending, Phase, Request
-from bise_daemon.scheduler.scheduler import Limits, Scheduler
-from bise_daemon.scheduler.step import Decode, Move, Outcome, Prefill, Row
+from bise_daemon.scheduler.limits import Limits
+from bise_daemon.scheduler.request import Ending, Phase, Priority, Request
+from bise_daemon.scheduler.scheduler import Scheduler
+from bise_daemon.scheduler.step import Prefill
+from virtual_device import LinearCosts, VirtualDevice
 
-LIMITS = Limits(slots=3, context_tokens=32, kv_budget_tokens=64, prefill_chunk_tokens=4)
-
-
-def request(name: str, prompt: int = 3, max_tokens: int = 4, deadline_ms: float | None = None) -> Request:
-    return Request(name, range(100, 100 + prompt), max_tokens, deadline_ms)
-
-
-def run(scheduler: Scheduler, now: float = 0.0, stopped: frozenset[str] = frozenset()) -> dict[str, Ending]:
-    """One step; every request that samples gets token 7, and ends by content if it is in `stopped`."""
-    plan = scheduler.plan(now)
-    match plan.work:
-        case Prefill(request_id=request_id, samples=True):
-            sampled = [request_id]
-        case Decode(rows=rows):
-            sampled = [row.request_id for row in rows if row.request_id is not None]
-        case _:
-            sampled = []
-    endings = scheduler.commit(plan, {name: Outcome(7, name in stopped) for name in sampled})
-    scheduler.check_integrity()
-    return endings
+LIMITS = Limits(1, 64, 128, 8, spare_slots=1, idle_tokens=64)
+COSTS = LinearCosts()
 
 
-def decoding(scheduler: Scheduler, *names: str, max_tokens: int = 20) -> None:
-    """Brings requests to the decode phase, in slots of their order, and past one decode step."""
-    for name in names:
-        scheduler.submit(request(name, prompt=1, max_tokens=max_tokens))
-    while not all(each and each.phase is Phase.DECODE for each in scheduler._slots[: len(names)]):
-        run(scheduler)
-    run(scheduler)
+@dataclass
+class Life:
+    """One request of background class on a device with one slot, and whom it meets there."""
+
+    device: VirtualDevice
+    request: Request
+
+    @classmethod
+    def beginning(cls, max_tokens: int = 20) -> Life:
+        device = VirtualDevice(Scheduler(LIMITS, COSTS))
+        request = Request("it", range(100, 120), max_tokens, 10_000.0, priority=Priority.BACKGROUND)
+        device.submit(request)
+        return cls(device, request)
+
+    def until(self, reached: Callable[[], bool]) -> Life:
+        while not reached():
+            self.device.step()
+        return self
+
+    def critical(self, name: str = "critical", max_tokens: int = 5) -> None:
+        self.device.submit(Request(name, [1, 2, 3], max_tokens, priority=Priority.CRITICAL))
+
+
+def waiting() -> Life:
+    device = VirtualDevice(Scheduler(LIMITS, COSTS))
+    device.submit(Request("before", [1], 40, priority=Priority.BACKGROUND))
+    device.step()
+    request = Request("it", range(100, 120), 20, 10_000.0, priority=Priority.BACKGROUND)
+    device.submit(request)
+    device.step()
+    return Life(device, request)
+
+
+def prefilling() -> Life:
+    life = Life.beginning()
+    return life.until(lambda: life.request.computed_tokens > 0)
+
+
+def ending_its_prompt(max_tokens: int = 20) -> Life:
+    life = Life.beginning(max_tokens)
+    return life.until(lambda: 0 < life.request.left_to_prefill <= LIMITS.prefill_chunk_tokens)
+
+
+def decoding(max_tokens: int = 20) -> Life:
+    life = Life.beginning(max_tokens)
+    return life.until(lambda: len(life.request.output) >= 2)
+
+
+def preempted() -> Life:
+    life = decoding()
+    life.critical()
+    life.device.step()
+    return life
+
+
+def step(life: Life) -> None:
+    life.device.step()
+
+
+def interrupted_step(life: Life) -> None:
+    life.device.step(give_up=True)
+
+
+def breaks(life: Life) -> None:
+    life.device.step(failing=["it"])
+
+
+def stops(life: Life) -> None:
+    life.device.journeys["it"].stops_after = len(life.request.output) + 1
+    life.device.step()
+
+
+def abort(life: Life) -> None:
+    life.device.abort("it")
+
+
+def deadline(life: Life) -> None:
+    life.device.now = 10_000.0
+    life.device.step()
+
+
+def critical_arrives(life: Life) -> None:
+    life.critical("another")
+    life.device.step()
+
+
+def slot_comes_free(life: Life) -> None:
+    for request in life.device.scheduler.running:
+        life.device.abort(request.id)
+    life.device.step(give_up=True)
+
+
+def cache_is_lost(life: Life) -> None:
+    life.device.scheduler.limits = replace(LIMITS, idle_tokens=0)
+    life.device.step()
+    slot_comes_free(life)
+
+
+W, P, D, E = Phase.WAITING, Phase.PREFILL, Phase.DECODE, Phase.ENDED
+
+
+@pytest.mark.parametrize(
+    ("situation", "event", "phase", "ending"),
+    [
+        (waiting, step, W, None),
+        (waiting, interrupted_step, W, None),
+        (waiting, abort, E, Ending.ABORTED),
+        (waiting, deadline, E, Ending.DEADLINE),
+        (waiting, critical_arrives, W, None),
+        (waiting, slot_comes_free, P, None),
+        (prefilling, step, P, None),
+        (prefilling, interrupted_step, P, None),
+        (prefilling, abort, E, Ending.ABORTED),
+        (prefilling, deadline, E, Ending.DEADLINE),
+        (prefilling, critical_arrives, W, None),
+        (ending_its_prompt, step, D, None),
+        (ending_its_prompt, interrupted_step, P, None),
+        (ending_its_prompt, breaks, E, Ending.ABORTED),
+        (ending_its_prompt, stops, E, Ending.STOPPED),
+        (lambda: ending_its_prompt(max_tokens=1), step, E, Ending.LENGTH),
+        (decoding, step, D, None),
+        (decoding, interrupted_step, D, None),
+        (decoding, breaks, E, Ending.ABORTED),
+        (decoding, stops, E, Ending.STOPPED),
+        (lambda: decoding(max_tokens=3), step, E, Ending.LENGTH),
+        (decoding, abort, E, Ending.ABORTED),
+        (decoding, deadline, E, Ending.DEADLINE),
+        (decoding, critical_arrives, W, None),
+        (preempted, step, W, None),
+        (preempted, abort, E, Ending.ABORTED),
+        (preempted, deadline, E, Ending.DEADLINE),
+        (preempted, critical_arrives, W, None),
+        (preempted, slot_comes_free, D, None),
+        (preempted, cache_is_lost, P, None),
+    ],
+)
+def test_what_an_event_leads_to(
+    situation: Callable[[], Life], event: Callable[[Life], None], phase: Phase, ending: Ending | None
+) -> None:
+    life = situation()
+    event(life)
+    assert (life.request.phase, life.device.journeys["it"].ending) == (phase, ending)
+    assert (life.request.slot is not None) == (phase in (P, D))
+    life.device.scheduler.check_integrity()
+
+
+@pytest.mark.parametrize("situation", [waiting, prefilling, ending_its_prompt, decoding, preempted])
+@pytest.mark.parametrize("event", [step, interrupted_step, critical_arrives, slot_comes_free, cache_is_lost])
+def test_whatever_happens_on_the_way_the_answer_is_the_same(
+    situation: Callable[[], Life], event: Callable[[Life], None]
+) -> None:
+    life = situation()
+    if life.request.slot is None or event not in (slot_comes_free, cache_is_lost):
+        event(life)
+    life.device.run()
+    journey = life.device.journeys["it"]
+    assert journey.ending is Ending.LENGTH
+    assert life.request.output == life.device.script.answer(life.request.prompt, 20)
 
 
 def test_nothing_to_do() -> None:
-    scheduler = Scheduler(LIMITS)
+    scheduler = Scheduler(LIMITS, COSTS)
     assert not scheduler.has_work
     plan = scheduler.plan(0)
     assert plan.work is None
-    assert scheduler.commit(plan, {}) == {}
-
-
-def test_a_prompt_runs_in_chunks_and_only_the_last_samples() -> None:
-    scheduler = Scheduler(LIMITS)
-    scheduler.submit(request("a", prompt=10))
-    seen = []
-    for _ in range(3):
-        plan = scheduler.plan(0)
-        assert isinstance(plan.work, Prefill)
-        seen.append((plan.work.start, list(plan.work.tokens), plan.work.samples))
-        scheduler.commit(plan, {"a": Outcome(7, False)} if plan.work.samples else {})
-    assert seen == [
-        (0, [100, 101, 102, 103], False),
-        (4, [104, 105, 106, 107], False),
-        (8, [108, 109], True),
-    ]
-    work = scheduler.plan(0).work
-    assert work == Decode(0, [Row("a", 7, 10)])
-
-
-@pytest.mark.parametrize(("prompt", "sizes"), [(4, [4]), (5, [3, 2]), (9, [4, 3, 2]), (1, [1]), (2, [2])])
-def test_no_chunk_of_one_token_is_left_over(prompt: int, sizes: list[int]) -> None:
-    scheduler = Scheduler(LIMITS)
-    scheduler.submit(request("a", prompt=prompt))
-    seen = []
-    while sum(seen) < prompt:
-        plan = scheduler.plan(0)
-        assert isinstance(plan.work, Prefill)
-        seen.append(len(plan.work.tokens))
-        scheduler.commit(plan, {"a": Outcome(7, False)} if plan.work.samples else {})
-    assert seen == sizes
-
-
-def test_an_answer_ends_at_its_length() -> None:
-    scheduler = Scheduler(LIMITS)
-    scheduler.submit(request("a", max_tokens=3))
-    assert [run(scheduler) for _ in range(3)] == [{}, {}, {"a": Ending.LENGTH}]
-    assert scheduler.slots_used == 0
-
-
-def test_one_token_answers_end_with_their_prompt() -> None:
-    scheduler = Scheduler(LIMITS)
-    scheduler.submit(request("a", max_tokens=1))
-    assert run(scheduler) == {"a": Ending.LENGTH}
-
-
-def test_an_answer_ends_by_its_content() -> None:
-    scheduler = Scheduler(LIMITS)
-    scheduler.submit(request("a"))
-    run(scheduler)
-    assert run(scheduler, stopped=frozenset("a")) == {"a": Ending.STOPPED}
-
-
-def test_prefill_and_decode_take_turns() -> None:
-    scheduler = Scheduler(LIMITS)
-    decoding(scheduler, "a")
-    scheduler.submit(request("b", prompt=12))
-    kinds = []
-    for _ in range(6):
-        plan = scheduler.plan(0)
-        kinds.append(type(plan.work).__name__)
-        sampled = ["a"] if isinstance(plan.work, Decode) else ["b"] if plan.work and plan.work.samples else []
-        scheduler.commit(plan, {name: Outcome(7, False) for name in sampled})
-    assert kinds == ["Prefill", "Decode", "Prefill", "Decode", "Prefill", "Decode"]
-
-
-def test_prompts_run_in_the_order_of_arrival() -> None:
-    scheduler = Scheduler(LIMITS)
-    decoding(scheduler, "old")
-    scheduler.submit(request("first", prompt=8))
-    scheduler.submit(request("second", prompt=1))
-    plan = scheduler.plan(0)
-    assert isinstance(plan.work, Prefill)
-    assert plan.work.request_id == "first"
-
-
-def test_requests_beyond_the_slots_wait_in_order() -> None:
-    scheduler = Scheduler(LIMITS)
-    for name in "abcde":
-        scheduler.submit(request(name))
-    scheduler.plan(0)
-    assert (scheduler.slots_used, scheduler.waiting) == (3, 2)
-    scheduler.abort("b")
-    scheduler.plan(0)
-    assert [each.id for each in scheduler._waiting] == ["e"]
-
-
-def test_a_request_waits_until_its_whole_cache_fits() -> None:
-    scheduler = Scheduler(LIMITS)
-    scheduler.submit(request("a", prompt=10, max_tokens=20))
-    scheduler.submit(request("b", prompt=10, max_tokens=20))
-    scheduler.submit(request("c", prompt=10, max_tokens=20))
-    scheduler.plan(0)
-    assert (scheduler.slots_used, scheduler.waiting) == (2, 1)
-
-
-def test_rows_of_one_step_are_neighbours_and_fillers_write_beyond_what_slots_hold() -> None:
-    scheduler = Scheduler(LIMITS)
-    decoding(scheduler, "a", "b", "c")
-    scheduler.abort("b")
-    scheduler.submit(request("long", prompt=12))
-    prefill = scheduler.plan(0)
-    assert isinstance(prefill.work, Prefill)
-    assert prefill.work.slot == 1
-    scheduler.commit(prefill, {})
-    work = scheduler.plan(0).work
-    assert isinstance(work, Decode)
-    assert [(row.request_id, row.position) for row in work.rows][1] == (None, 4)
-
-
-def test_a_hole_is_filled_by_the_last_row() -> None:
-    scheduler = Scheduler(LIMITS)
-    decoding(scheduler, "a", "b", "c")
-    held = scheduler._slots[2]
-    assert held is not None
-    scheduler.abort("b")
-    plan = scheduler.plan(0)
-    assert plan.moves == [Move(2, 1, held.computed_tokens)]
-    assert plan.released == [1]
-    assert isinstance(plan.work, Decode)
-    assert [row.request_id for row in plan.work.rows] == ["a", "c"]
-
-
-def test_a_deadline_ends_a_request_in_any_phase() -> None:
-    scheduler = Scheduler(Limits(1, 32, 64, 4))
-    scheduler.submit(request("decoding", max_tokens=20, deadline_ms=100))
-    run(scheduler)
-    scheduler.submit(request("waiting", deadline_ms=50))
-    assert scheduler.plan(49).expired == []
-    assert scheduler.plan(50).expired == ["waiting"]
-    plan = scheduler.plan(100)
-    assert (plan.expired, plan.released, plan.work) == (["decoding"], [0], None)
-    scheduler.check_integrity()
+    assert scheduler.commit(plan, {}, 0) == {}
 
 
 def test_abort_knows_who_is_here() -> None:
-    scheduler = Scheduler(LIMITS)
-    scheduler.submit(request("a"))
+    scheduler = Scheduler(LIMITS, COSTS)
+    scheduler.submit(Request("a", [1], 1))
     assert scheduler.abort("a")
     assert not scheduler.abort("a")
     assert not scheduler.abort("never")
 
 
+def test_a_deadline_counts_from_its_very_moment() -> None:
+    scheduler = Scheduler(LIMITS, COSTS)
+    scheduler.submit(Request("a", [1], 1, deadline_ms=50.0))
+    assert scheduler.plan(49.9).expired == []
+    assert scheduler.plan(50.0).expired == ["a"]
+
+
 @pytest.mark.parametrize(
     ("prompt_tokens", "max_tokens", "fits"),
-    [(1, 1, True), (32, 1, True), (33, 1, False), (31, 2, True), (31, 3, False), (0, 1, False), (1, 0, False)],
+    [(1, 1, True), (64, 1, True), (65, 1, False), (63, 2, True), (63, 3, False), (0, 1, False), (1, 0, False)],
 )
 def test_what_fits_a_slot(prompt_tokens: int, max_tokens: int, fits: bool) -> None:
-    assert Scheduler(LIMITS).fits(prompt_tokens, max_tokens) is fits
+    assert Scheduler(LIMITS, COSTS).fits(prompt_tokens, max_tokens) is fits
+
+
+def test_a_prompt_runs_in_chunks_and_only_the_last_samples() -> None:
+    device = VirtualDevice(Scheduler(LIMITS, COSTS))
+    device.submit(Request("a", range(20), 5))
+    works = [device.step() for _ in range(3)]
+    assert works == [
+        Prefill("a", 0, 0, list(range(8)), False),
+        Prefill("a", 0, 8, list(range(8, 16)), False),
+        Prefill("a", 0, 16, list(range(16, 20)), True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "sizes"), [(8, [8]), (9, [7, 2]), (17, [8, 7, 2]), (1, [1]), (2, [2]), (3, [3])]
+)
+def test_no_chunk_of_one_token_is_left_over(prompt_tokens: int, sizes: list[int]) -> None:
+    device = VirtualDevice(Scheduler(LIMITS, COSTS))
+    device.submit(Request("a", range(prompt_tokens), 5))
+    works = [device.step() for _ in sizes]
+    assert [len(work.tokens) for work in works if isinstance(work, Prefill)] == sizes
+
+
+def test_cancelled_in_its_prompt_the_same_prompt_goes_on_from_there() -> None:
+    device = VirtualDevice(Scheduler(replace(LIMITS, context_tokens=2048, idle_tokens=2048), COSTS))
+    device.submit(Request("first", range(1000), 5))
+    for _ in range(50):
+        device.step()
+    device.abort("first")
+    device.submit(Request("again", range(1000), 5))
+    work = device.step()
+    assert isinstance(work, Prefill)
+    assert (work.request_id, work.start) == ("again", 400)
+    device.run()
+    assert device.journeys["again"].request.reused_tokens == 400
+
+
+def test_a_second_turn_computes_only_what_is_new() -> None:
+    device = VirtualDevice(Scheduler(replace(LIMITS, context_tokens=512, idle_tokens=512), COSTS))
+    first = device.submit(Request("first", range(100), 20))
+    device.run()
+    history = [*range(100), *first.request.output]
+    second = device.submit(Request("second", [*history, 1, 2, 3, 4], 5))
+    device.run()
+    # The last token of an answer was never fed back.
+    assert second.request.reused_tokens == len(history) - 1

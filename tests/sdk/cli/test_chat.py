@@ -35,6 +35,20 @@ def test_timings_follow_each_answer_when_asked_for(run: Run, daemon: FakeDaemon)
     assert "2 tokens · first after" in told.stdout
 
 
+def test_budget_priority_and_overflow_are_sent(run: Run, daemon: FakeDaemon) -> None:
+    flags = ("--priority", "background", "--on-overflow", "truncate_oldest", "--first-token-timeout", "0.3")
+    assert run("chat", "-a", daemon.address, *flags, "--timeout", "9", stdin="Hi\n").exit_code == 0
+    request = daemon.requests[0]
+    assert request.options == {"priority": "background", "on_overflow": "truncate_oldest"}
+    assert (request.total_ms, request.first_token_ms, request.per_token_ms) == (9000, 300, 0)
+
+
+def test_what_is_left_out_is_told(run: Run) -> None:
+    with FakeDaemon([Answer("one", dropped_messages=4, dropped_tokens=2), "two"]) as daemon:
+        told = run("chat", "-a", daemon.address, stdin="Hi\nAnd?\n")
+    assert told.stdout == "(left out: the oldest 4 messages, 2 tokens)\none\ntwo\n"
+
+
 def test_an_error_ends_a_pipe(run: Run) -> None:
     with FakeDaemon([Refused("full"), "two"]) as daemon:
         told = run("chat", "-a", daemon.address, stdin="Hi\nAnd?\n")

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import Result
 
 from bise import Refused
-from bise.testing import FakeDaemon
+from bise.testing import Answer, FakeDaemon
 
 Run = Callable[..., Result]
 
@@ -35,13 +35,16 @@ def test_json_is_one_object_with_everything(run: Run, daemon: FakeDaemon) -> Non
 def test_every_option_is_sent(run: Run, daemon: FakeDaemon) -> None:
     told = run(
         *("generate", "Once", "-a", daemon.address, "--max-tokens", "5", "--timeout", "2.5", "--fail-on-expiry"),
+        *("--priority", "critical", "--first-token-timeout", "0.3", "--per-token-timeout", "0.05"),
         *("--stop", "a", "--stop", "b", "--ignore-eos", "--top-logprobs", "2", "--temperature", "0.5"),
         *("--top-p", "0.25", "--top-k", "3", "--min-p", "0.125", "--repetition-penalty", "1.5"),
         *("--presence-penalty", "0.75", "--frequency-penalty", "-0.5", "--seed", "7", "--logit-bias", "3=-1.5"),
     )
     assert told.exit_code == 0
-    assert daemon.requests[0].total_ms == 2500
-    assert daemon.requests[0].options == {
+    request = daemon.requests[0]
+    assert (request.total_ms, request.first_token_ms, request.per_token_ms) == (2500, 300, 50)
+    assert request.options == {
+        "priority": "critical",
         "max_tokens": 5,
         "on_expiry": "fail",
         "stop": ["a", "b"],
@@ -58,6 +61,27 @@ def test_every_option_is_sent(run: Run, daemon: FakeDaemon) -> None:
         "seed": 7,
         "logit_bias": {3: -1.5},
     }
+
+
+def test_without_a_flag_no_budget_is_stated(run: Run, daemon: FakeDaemon) -> None:
+    assert run("generate", "Once", "-a", daemon.address).exit_code == 0
+    request = daemon.requests[0]
+    assert (request.total_ms, request.first_token_ms, request.per_token_ms) == (0, 0, 0)
+    assert request.options == {}
+
+
+def test_timings_go_beside_the_answer_and_not_into_it(run: Run) -> None:
+    with FakeDaemon([Answer("Hello", predicted_first_token_ms=112.4)]) as daemon:
+        told = run("generate", "Once", "-a", daemon.address, "--timings")
+    assert told.stdout == "Hello\n"
+    assert told.stderr.startswith("1 tokens · first after ")
+    assert "ms (112 predicted) · " in told.stderr
+
+
+def test_another_priority_is_a_usage_error(run: Run, nobody: str) -> None:
+    told = run("generate", "Once", "-a", nobody, "--priority", "urgent")
+    assert told.exit_code == 2
+    assert "'interactive', 'critical'" in told.stderr
 
 
 @pytest.mark.parametrize("bias", ["3", "3=", "=1", "a=1", "3:1"])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from typer.testing import Result
 
-from bise import Health, State, Status
+from bise import Health, MemoryLevel, State, Status
 from bise.testing import FakeDaemon
 
 Run = Callable[..., Result]
@@ -21,7 +21,12 @@ def test_the_exit_code_is_the_health(run: Run, health: Health, exit_code: int) -
     assert told.stdout.startswith(health.replace("_", " "))
     for detail in (daemon.address, "m", "context 9", "slots 1/4", "the engine ended"):
         assert detail in told.stdout
-    assert told.stdout.count("\n") == 1
+
+
+def test_what_is_wrong_is_in_the_first_line(run: Run) -> None:
+    with FakeDaemon(status=Status(memory_level=MemoryLevel.CRITICAL)) as daemon:
+        told = run("health", "-a", daemon.address)
+    assert "memory critical" in told.stdout.splitlines()[0]
 
 
 def test_nobody_there_is_exit_code_2(run: Run, nobody: str) -> None:
@@ -34,6 +39,8 @@ def test_json_of_a_daemon(run: Run, daemon: FakeDaemon) -> None:
     told = json.loads(run("health", "-a", daemon.address, "--json").stdout)
     assert told["health"] == "serving"
     assert told["status"]["context_limit"] == 2048
+    assert told["status"]["memory_level"] == "normal"
+    assert told["status"]["first_token_error"] == {"p50": 0.0, "p90": 0.0, "samples": 0}
 
 
 def test_json_of_nobody(run: Run, nobody: str) -> None:

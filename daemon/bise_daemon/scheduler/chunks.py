@@ -1,0 +1,26 @@
+"""How a prompt is cut into steps."""
+
+from __future__ import annotations
+
+from bise_daemon.scheduler.costs import StepCosts, largest_chunk
+from bise_daemon.scheduler.limits import Limits
+
+# Chunks come in multiples of this once they are larger, so that few shapes of a step are in use.
+_CHUNK_GRAIN = 8
+
+
+def chunk_tokens(left_tokens: int, context_tokens: int, bound_ms: float, limits: Limits, costs: StepCosts) -> int:
+    """Tokens of the next chunk within `bound_ms`; 0 when not even the smallest fits.
+
+    Args:
+        left_tokens: of the prompt.
+        context_tokens: of it that are in the cache.
+    """
+    size = largest_chunk(costs, bound_ms, context_tokens, min(limits.prefill_chunk_tokens, left_tokens))
+    if size == left_tokens:
+        return size
+    if size > 2 * _CHUNK_GRAIN:
+        size -= size % _CHUNK_GRAIN
+    # What is left for the last chunk must be one.
+    size = min(size, left_tokens - limits.smallest_chunk)
+    return size if size >= limits.smallest_chunk else 0

@@ -1,0 +1,47 @@
+"""What a step is expected to cost: the scheduler's only idea of the device it runs on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class StepCosts(Protocol):
+    """Expected step times in milliseconds; medians, not means. All grow with their arguments.
+
+    Attributes:
+        margin: how much longer than expected a step may take, at least 1: what a promise must leave room for on this
+            device, with its neighbours (a high quantile of actual over expected times).
+    """
+
+    @property
+    def margin(self) -> float: ...
+
+    def prefill_ms(self, tokens: int, context_tokens: int) -> float:
+        """A chunk of `tokens` (at least 1) behind `context_tokens` cache entries."""
+        ...
+
+    def decode_ms(self, rows: int, context_tokens: int) -> float:
+        """One token for each of `rows` (at least 1), fillers included; `context_tokens` is the sum over the rows."""
+        ...
+
+    def verify_ms(self, tokens: int, context_tokens: int) -> float:
+        """As `prefill_ms`, with logits for every one of the tokens."""
+        ...
+
+    def copy_ms(self, tokens: int) -> float:
+        """Bringing cache entries from one slot to another."""
+        ...
+
+
+def largest_chunk(costs: StepCosts, bound_ms: float, context_tokens: int, most_tokens: int) -> int:
+    """The most prompt tokens, up to `most_tokens`, whose step is expected to stay within `bound_ms`; 0 if not one."""
+    if most_tokens and costs.prefill_ms(most_tokens, context_tokens) <= bound_ms:
+        return most_tokens
+    low, high = 0, most_tokens - 1
+    while low < high:
+        middle = (low + high + 1) // 2
+        if costs.prefill_ms(middle, context_tokens) <= bound_ms:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,192 @@
+"""What would happen: the scheduler's policy run ahead in expected time, in strides of many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from bise_daemon.scheduler.chunks import chunk_tokens
+from bise_daemon.scheduler.costs import StepCosts
+from bise_daemon.scheduler.entry import Entrance, waiting_order
+from bise_daemon.scheduler.limits import Limits
+from bise_daemon.scheduler.order import decode_step_ms, slack, urgency
+from bise_daemon.scheduler.request import Phase, Request
+
+# A stride is cut here, since what a step costs grows with the context it works on.
+_STRIDE_PROMPT_TOKENS = 512
+_STRIDE_STEPS = 128
+# While a prompt waits for streams that were promised a pace; these get ahead of it, and then there is time again.
+_HELD_UP_STEPS = 16
+# How often the ages of those that wait are looked at, as a share of `ageing_ms`; beside that, whenever one ends.
+# Sorting 64 at each stride would take half of a forecast's time.
+_LOOKS_AT_AGES = 0.25
+
+
+@dataclass(slots=True, eq=False)
+class Standing:
+    """A request as a forecast moves it ahead; the fields are those of `Request`, but for fractions of tokens.
+
+    Attributes:
+        left_to_prefill: 0 once it decodes.
+        running: it has a slot.
+        begun: its first token is out.
+    """
+
+    id: str
+    priority: int
+    turn: int
+    served_ms: float
+    computed_tokens: int
+    left_to_prefill: int
+    left_to_generate: float
+    reserved_tokens: int
+    running: bool
+    begun: bool
+    deadline_ms: float | None
+    first_token_by_ms: float | None
+    per_token_ms: float | None
+    promised: bool
+
+    @classmethod
+    def of(cls, request: Request) -> Standing:
+        """The standing of a request between two steps; one that waits is expected to find what it found before."""
+        found_tokens = request.computed_tokens if request.slot is not None else request.reused_tokens
+        return cls(
+            request.id,
+            request.priority,
+            request.turn,
+            request.served_ms,
+            found_tokens,
+            0 if request.phase is Phase.DECODE else len(request.prompt) + len(request.output) - found_tokens,
+            request.left_to_generate,
+            request.reserved_tokens,
+            request.slot is not None,
+            request.begun,
+            request.deadline_ms,
+            request.first_token_by_ms,
+            request.per_token_ms,
+            request.promised,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """When a request is expected to have its first token (None: it has it already) and to end, in milliseconds."""
+
+    first_token_at_ms: float | None
+    ended_at_ms: float
+
+
+def forecast(standings: Iterable[Standing], limits: Limits, costs: StepCosts, now: float) -> dict[str, Forecast]:
+    """Runs everything to its end as the scheduler would if nothing else came, by request id.
+
+    The steps of those overdue, filler rows, guesses ahead and answers that end early are left out.
+
+    Args:
+        standings: consumed: they are moved ahead.
+    """
+    ahead = _Ahead(standings, limits, costs, now)
+    while ahead.running or ahead.waiting:
+        ahead.stride()
+    return ahead.done
+
+
+class _Ahead:
+    def __init__(self, standings: Iterable[Standing], limits: Limits, costs: StepCosts, now: float) -> None:
+        self.limits, self.costs, self.now = limits, costs, now
+        everyone = list(standings)
+        self.running = [each for each in everyone if each.running]
+        self.waiting = [each for each in everyone if not each.running]
+        self.sort_at_ms = now
+        self.left = False
+        self.first_token_at_ms: dict[str, float] = {}
+        self.done: dict[str, Forecast] = {}
+
+    def stride(self) -> None:
+        """To the next moment at which something changes, or as far as a step's cost stays about the same."""
+        self._fill_slots()
+        turn = min(each.priority for each in self.running)
+        prompts = [each for each in self.running if each.left_to_prefill and each.priority == turn]
+        rows = [
+            each
+            for each in self.running
+            if not each.left_to_prefill and (each.priority == turn or (each.per_token_ms and each.priority > turn))
+        ]
+        for row in rows:
+            row.served_ms = self.now
+        if prompts:
+            self._prefill(min(prompts, key=urgency), rows)
+        else:
+            self._decode(rows, _STRIDE_STEPS)
+        for each in [each for each in rows if each.left_to_generate < 0.5]:
+            self._end(each)
+
+    def _fill_slots(self) -> None:
+        if self.now >= self.sort_at_ms:
+            ageing_ms = self.limits.ageing_ms
+            self.waiting.sort(key=lambda each: waiting_order(each, self.now, ageing_ms))
+            self.sort_at_ms = self.now + ageing_ms * _LOOKS_AT_AGES
+        elif not self.left:
+            return
+        self.left = False
+        while (entry := Entrance(self.running, self.limits, self.costs, self.now).first(self.waiting)) is not None:
+            self.waiting.remove(entry.entrant)
+            self.running.append(entry.entrant)
+            for each in entry.yielding:
+                # It keeps what it has computed: the cheaper of the two things that may become of it.
+                self.running.remove(each)
+                self.waiting.append(each)
+                self.sort_at_ms = self.now
+
+    def _prefill(self, head: Standing, rows: Sequence[Standing]) -> None:
+        """Chunks of one prompt, and as many decode steps of the rows as their pace asks for."""
+        costs, limits = self.costs, self.limits
+        tokens = min(head.left_to_prefill, _STRIDE_PROMPT_TOKENS)
+        context = head.computed_tokens + tokens // 2
+        step_ms = decode_step_ms(rows, costs) if rows else 0.0
+        room = slack(rows, self.now, step_ms, costs.margin)
+        size = chunk_tokens(head.left_to_prefill, context, min(limits.step_ms, room.unnoticed_ms), limits, costs)
+        if not size:
+            size = min(limits.smallest_chunk, tokens)
+            if rows and costs.prefill_ms(size, context) > room.promised_ms:
+                self._decode(rows, _HELD_UP_STEPS)
+                return
+        # On average; the first chunk starts where the prompt stands, the last one ends with it.
+        chunk_ms = costs.prefill_ms(size, head.computed_tokens + max(0, tokens - size) // 2)
+        steps = 0.0
+        if rows:
+            # What chunks take between one decode step and the next.
+            between_ms = max(chunk_ms, room.unnoticed_ms)
+            steps_per_token = chunk_ms / size / between_ms
+            steps = min(tokens * steps_per_token, min(row.left_to_generate for row in rows))
+            tokens = min(tokens, max(1, round(steps / steps_per_token)))
+            self.now += steps * step_ms
+            for row in rows:
+                _generate(row, steps)
+        self.now += tokens / size * chunk_ms
+        head.left_to_prefill -= tokens
+        head.computed_tokens += tokens
+        if not head.left_to_prefill:
+            if not head.begun:
+                head.begun = True
+                self.first_token_at_ms[head.id] = self.now
+            head.left_to_generate -= 1
+            if head.left_to_generate < 0.5:
+                self._end(head)
+
+    def _decode(self, rows: Sequence[Standing], most_steps: int) -> None:
+        steps = min(most_steps, min(row.left_to_generate for row in rows))
+        context = sum(row.computed_tokens for row in rows) + int(len(rows) * steps / 2)
+        self.now += steps * self.costs.decode_ms(len(rows), context)
+        for row in rows:
+            _generate(row, steps)
+
+    def _end(self, each: Standing) -> None:
+        self.running.remove(each)
+        self.left = True
+        self.done[each.id] = Forecast(self.first_token_at_ms.get(each.id), self.now)
+
+
+def _generate(row: Standing, tokens: float) -> None:
+    row.left_to_generate -= tokens
+    row.computed_tokens += round(tokens)

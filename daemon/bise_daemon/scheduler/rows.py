@@ -1,0 +1,174 @@
+"""The rows of the cache: who runs where, what others left there, and what is to be moved or given back for that."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+from bise_daemon.scheduler.costs import StepCosts
+from bise_daemon.scheduler.limits import Limits
+from bise_daemon.scheduler.placement import place
+from bise_daemon.scheduler.request import Phase, Request
+from bise_daemon.scheduler.slots import Slot, longest_match
+from bise_daemon.scheduler.step import Copy, Decode, Release, Row
+
+# A row moves to a hole when that pays within so many steps.
+_PAYBACK_STEPS = 32
+
+
+class Rows:
+    """Slots and what they hold. What a request has computed stays when it leaves, for whoever begins alike.
+
+    Changes of the cache are collected until `take_changes`.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._context_tokens = limits.context_tokens
+        self._slots = [Slot(index) for index in range(limits.all_slots)]
+        self._uses = count(1)
+        self._copies: list[Copy] = []
+        self._emptied: set[int] = set()
+
+    @property
+    def running(self) -> list[Request]:
+        """Requests that hold a slot, by slot."""
+        return [slot.owner for slot in self._slots if slot.owner is not None]
+
+    @property
+    def changed(self) -> bool:
+        """Whether `take_changes` has something to give."""
+        return bool(self._copies or self._emptied)
+
+    @property
+    def reserved_tokens(self) -> int:
+        """Cache entries that those running can come to need."""
+        return sum(request.reserved_tokens for request in self.running)
+
+    @property
+    def idle_tokens(self) -> int:
+        """Cache entries kept of requests that are not running, pinned ones included."""
+        return sum(len(slot.kept) for slot in self._slots)
+
+    def owner(self, slot: int) -> Request | None:
+        """Who runs in a slot."""
+        return self._slots[slot].owner
+
+    def prefixes(self) -> list[tuple[Sequence[int], int]]:
+        """The tokens each slot holds, and how many of them are there."""
+        return [(slot.tokens, slot.held) for slot in self._slots if slot.held]
+
+    def pin(self, slot: int, tokens: Sequence[int]) -> None:
+        """Declares that a slot holds these tokens, to be copied and never given to anybody."""
+        assert self._slots[slot].owner is None, slot
+        self._slots[slot].kept, self._slots[slot].pinned = list(tokens), True
+
+    def seat(self, request: Request, smallest_chunk: int, costs: StepCosts) -> None:
+        """Gives a request a slot, with the longest prefix of its tokens that any slot holds."""
+        known = request.known
+        # What is left must make a step: the next token comes from its logits.
+        most = len(known) - (1 if request.output else smallest_chunk)
+        found = longest_match(known, ((slot.index, slot.tokens, slot.held) for slot in self._slots), most)
+        slot = place(self._slots, found, costs)
+        if found.slot is not None and found.slot != slot.index:
+            self._copies.append(Copy(found.slot, slot.index, found.tokens))
+        slot.owner, slot.kept, slot.used = request, (), next(self._uses)
+        request.slot, request.computed_tokens = slot.index, found.tokens
+        request.phase = Phase.DECODE if request.output and request.left_to_prefill == 1 else Phase.PREFILL
+        if not request.output:
+            request.reused_tokens = found.tokens
+
+    def vacate(self, request: Request) -> None:
+        """Takes the slot away; what was computed stays in it, but for the last place, where fillers write."""
+        assert request.slot is not None
+        slot = self._slots[request.slot]
+        slot.owner, slot.used = None, next(self._uses)
+        slot.kept = request.known[: min(request.computed_tokens, self._context_tokens - 1)]
+        request.slot = None
+        self._emptied.add(slot.index)
+
+    def trim(self, room_tokens: int) -> None:
+        """Lets go of kept entries until there is room, the longest unused first, pinned ones last."""
+        for slot in sorted((slot for slot in self._slots if slot.kept), key=lambda slot: (slot.pinned, slot.used)):
+            if self.idle_tokens <= room_tokens:
+                return
+            slot.kept, slot.pinned = (), False
+            self._emptied.add(slot.index)
+
+    def decode(self, rows: Sequence[Request], costs: StepCosts) -> Decode:
+        """One token for each of these requests, with fillers in the slots between."""
+        self._close_hole(rows, costs)
+        runs = {row.slot: row for row in rows}
+        span = self._span(rows)
+        return Decode(span[0].index, [_row(slot, runs.get(slot.index)) for slot in span])
+
+    def empty_row(self) -> tuple[int, int] | None:
+        """The slot without an owner that holds least, and the first place behind what it holds."""
+        free = [slot for slot in self._slots if slot.owner is None and not slot.pinned]
+        slot = min(free, key=lambda slot: slot.entries, default=None)
+        return None if slot is None else (slot.index, slot.entries)
+
+    def step_ms(self, rows: Sequence[Request], costs: StepCosts) -> float:
+        """What one token for each of these takes where they stand, fillers included; 0 without any."""
+        span = self._span(rows) if rows else []
+        return costs.decode_ms(len(span), sum(slot.entries for slot in span)) if span else 0.0
+
+    def take_changes(self) -> tuple[list[Copy], list[Release]]:
+        """What the cache has to do, copies first. A slot that has found an owner meanwhile must not be wiped then."""
+        copies, self._copies = self._copies, []
+        emptied, self._emptied = sorted(self._emptied), set()
+        slots = [self._slots[index] for index in emptied]
+        return copies, [Release(slot.index, len(slot.kept)) for slot in slots if slot.owner is None]
+
+    def check_integrity(self) -> None:
+        """Asserts what must hold between steps."""
+        for index, slot in enumerate(self._slots):
+            assert slot.index == index
+            assert len(slot.kept) < self._context_tokens, slot
+            if (request := slot.owner) is None:
+                continue
+            assert not slot.kept, slot
+            assert not slot.pinned, slot
+            assert request.slot == index, (index, request)
+            assert request.phase in (Phase.PREFILL, Phase.DECODE), request
+            assert request.computed_tokens <= request.reserved_tokens <= self._context_tokens, request
+            assert request.left_to_generate >= 1, request
+            assert request.phase is Phase.PREFILL or (request.output and request.left_to_prefill == 1), request
+
+    def _span(self, rows: Sequence[Request]) -> list[Slot]:
+        taken = [row.slot for row in rows if row.slot is not None]
+        return self._slots[min(taken) : max(taken) + 1]
+
+    def _close_hole(self, rows: Sequence[Request], costs: StepCosts) -> None:
+        """Moves one row at the edge into a hole between the others, where fewer fillers soon repay the copy.
+
+        The slot of a prompt of which nothing is computed yet is a hole, too: they change places.
+        """
+        span = self._span(rows)
+        holes = [slot for slot in span if not (slot.pinned if slot.owner is None else slot.owner.computed_tokens)]
+        if not holes:
+            return
+        taken = sorted(row.slot for row in rows if row.slot is not None)
+        moves = [
+            *((min(hole.index, taken[1]) - taken[0], span[0], hole) for hole in holes),
+            *((taken[-1] - max(hole.index, taken[-2]), span[-1], hole) for hole in holes),
+        ]
+        freed_rows, source, target = max(moves, key=lambda move: (move[0], -len(move[2].kept), -move[2].used))
+        moved = source.owner
+        assert moved is not None
+        entries = sum(slot.entries for slot in span)
+        saved_ms = costs.decode_ms(len(span), entries) - costs.decode_ms(len(span) - freed_rows, entries)
+        steps = min(_PAYBACK_STEPS, min(row.left_to_generate for row in rows))
+        if costs.copy_ms(moved.computed_tokens) >= saved_ms * steps:
+            return
+        self._copies.append(Copy(source.index, target.index, moved.computed_tokens))
+        source.owner, target.owner, target.kept = target.owner, moved, ()
+        moved.slot, target.used = target.index, next(self._uses)
+        if source.owner is not None:
+            source.owner.slot = source.index
+        self._emptied.add(source.index)
+
+
+def _row(slot: Slot, request: Request | None) -> Row:
+    if request is not None:
+        return Row(request.id, request.output[-1], request.computed_tokens)
+    return Row(None, 0, slot.entries)

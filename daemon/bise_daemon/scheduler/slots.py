@@ -1,0 +1,74 @@
+"""The slots of the cache: which request runs in which, and which tokens the others still hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from bise_daemon.scheduler.request import Request
+
+
+@dataclass(slots=True, eq=False)
+class Slot:
+    """One row of the cache. With an owner it holds the owner's computed tokens; without, what `kept` says.
+
+    Attributes:
+        kept: tokens whose keys and values are still here, from the first position on.
+        used: rank by last use; larger is later.
+        pinned: never given to a request; its tokens are only copied.
+    """
+
+    index: int
+    owner: Request | None = None
+    kept: Sequence[int] = field(default=(), repr=False)
+    used: int = 0
+    pinned: bool = False
+
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The tokens this slot holds; of an owner, possibly more: see `held`."""
+        return self.kept if self.owner is None else self.owner.prompt
+
+    @property
+    def held(self) -> int:
+        """Cache entries that are valid as a prefix of `tokens`."""
+        return len(self.kept) if self.owner is None else min(self.owner.computed_tokens, len(self.owner.prompt))
+
+    @property
+    def entries(self) -> int:
+        """Cache entries that are valid: what a row of this slot attends to, and where a filler may write."""
+        return len(self.kept) if self.owner is None else self.owner.computed_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The longest prefix found: `tokens` entries of `slot`; no slot when nothing matches."""
+
+    slot: int | None
+    tokens: int
+
+
+def longest_match(prompt: Sequence[int], held: Iterator[tuple[int, Sequence[int], int]], most: int) -> Match:
+    """Where the longest prefix of `prompt` is, up to `most` tokens.
+
+    Args:
+        held: slot, tokens, and how many of these are there.
+    """
+    best = Match(None, 0)
+    for slot, tokens, count in held:
+        limit = min(count, most, len(prompt))
+        if limit > best.tokens and (common := common_prefix(prompt, tokens, limit)) > best.tokens:
+            best = Match(slot, common)
+    return best
+
+
+def common_prefix(left: Sequence[int], right: Sequence[int], limit: int) -> int:
+    """How many of the first `limit` tokens are equal. Slices compare at memory speed, so halving beats a loop."""
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        if list(left[low:middle]) == list(right[low:middle]):
+            low = middle
+        else:
+            high = middle - 1
+    return low

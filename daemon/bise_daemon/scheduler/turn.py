@@ -1,0 +1,138 @@
+"""What runs next among those that hold a slot: a class, then a prompt's chunk, a token for every stream, or guesses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bise_daemon.scheduler.chunks import chunk_tokens
+from bise_daemon.scheduler.costs import StepCosts
+from bise_daemon.scheduler.drafts import Drafter
+from bise_daemon.scheduler.limits import Limits
+from bise_daemon.scheduler.order import Slack, slack, urgency
+from bise_daemon.scheduler.request import Phase, Request
+from bise_daemon.scheduler.rows import Rows
+from bise_daemon.scheduler.step import Decode, Outcome, Prefill, Verify, Work
+
+
+class Turn:
+    """Whose turn it is, step by step."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._drafters: dict[str, Drafter] = {}
+        self._prefill_ran_last = False
+        self._overdue_served_ms = float("-inf")
+
+    @property
+    def drafting(self) -> set[str]:
+        """Requests that guesses are made for."""
+        return set(self._drafters)
+
+    def next(self, limits: Limits, costs: StepCosts, now: float) -> Work | None:
+        """The work of the next step; None when nobody holds a slot."""
+        running = self._rows.running
+        if not running:
+            return None
+        if (overdue := self._overdue(running, limits, now)) is not None and (
+            work := self._serve(overdue, limits, costs, now)
+        ):
+            self._overdue_served_ms = now
+            return work
+        turn = min(each.priority for each in running)
+        prompts = [each for each in running if each.phase is Phase.PREFILL and each.priority == turn]
+        # A lower class's promise per token is one too.
+        rows = [
+            each
+            for each in running
+            if each.phase is Phase.DECODE and (each.priority == turn or (each.per_token_ms and each.priority > turn))
+        ]
+        if not prompts:
+            return self._guess(rows[0], limits, costs) if len(rows) == 1 else self._rows.decode(rows, costs)
+        head = min(prompts, key=urgency)
+        room = self._slack(rows, costs, now)
+        size = _chunk(head, min(limits.step_ms, room.unnoticed_ms), limits, costs)
+        # There may be no time for a chunk that no stream would notice. Then one token and one chunk take turns; before
+        # promises the prompt waits.
+        if rows and not size and (self._prefill_ran_last or not _fits(head, room.promised_ms, limits, costs)):
+            return self._rows.decode(rows, costs)
+        return _prefill(head, size, limits)
+
+    def ran(self, work: Work | None, request: Request, outcome: Outcome) -> None:
+        """Learns what a request got from a step, before it is added to its output."""
+        if (drafter := self._drafters.get(request.id)) is not None:
+            if isinstance(work, Verify):
+                drafter.observe(len(work.tokens) - 1, len(outcome.tokens) - 1)
+            drafter.extend(outcome.tokens)
+
+    def over(self, work: Work | None) -> None:
+        """A step is over."""
+        self._prefill_ran_last = isinstance(work, Prefill)
+
+    def forget(self, request: Request) -> None:
+        """A request ended."""
+        self._drafters.pop(request.id, None)
+
+    def _slack(self, rows: Sequence[Request], costs: StepCosts, now: float) -> Slack:
+        return slack(rows, now, self._rows.step_ms(rows, costs), costs.margin)
+
+    def _overdue(self, running: Sequence[Request], limits: Limits, now: float) -> Request | None:
+        """Who waits longest below the first class, for one step in every `ageing_ms`."""
+        first = min(each.priority for each in running)
+        lower = [each for each in running if each.priority > first]
+        longest = min(lower, key=lambda each: each.served_ms, default=None)
+        if longest is None or now - max(longest.served_ms, self._overdue_served_ms) < limits.ageing_ms:
+            return None
+        return longest
+
+    def _serve(self, overdue: Request, limits: Limits, costs: StepCosts, now: float) -> Work | None:
+        """A step for this request; None while promises leave no time for it.
+
+        Of a token, everybody has one, since that takes hardly longer.
+        """
+        rows = [each for each in self._rows.running if each.phase is Phase.DECODE]
+        if overdue.phase is Phase.DECODE:
+            return self._rows.decode(rows, costs)
+        promised_ms = self._slack(rows, costs, now).promised_ms
+        size = _chunk(overdue, min(limits.step_ms, promised_ms), limits, costs)
+        return _prefill(overdue, size, limits) if size or _fits(overdue, promised_ms, limits, costs) else None
+
+    def _guess(self, request: Request, limits: Limits, costs: StepCosts) -> Decode | Verify:
+        """Guesses ahead for a row that is alone, where that is expected to pay."""
+        most = min(limits.draft_tokens, request.left_to_generate - 1)
+        while most > 0 and not _in_time(request, most + 1, costs):
+            most -= 1
+        if most < 1:
+            return self._rows.decode([request], costs)
+        drafter = self._drafters.get(request.id)
+        if drafter is None:
+            drafter = self._drafters[request.id] = Drafter(request.prompt)
+            drafter.extend(request.output)
+        guesses = drafter.draft(drafter.length(costs, request.computed_tokens, most))
+        if not guesses:
+            return self._rows.decode([request], costs)
+        assert request.slot is not None
+        return Verify(request.id, request.slot, request.computed_tokens, [request.output[-1], *guesses])
+
+
+def _in_time(request: Request, tokens: int, costs: StepCosts) -> bool:
+    """Whether a step of so many tokens keeps what the request was promised per token."""
+    step_ms = costs.verify_ms(tokens, request.computed_tokens) * costs.margin
+    return request.per_token_ms is None or step_ms <= request.per_token_ms
+
+
+def _chunk(head: Request, bound_ms: float, limits: Limits, costs: StepCosts) -> int:
+    return chunk_tokens(head.left_to_prefill, head.computed_tokens, bound_ms, limits, costs)
+
+
+def _fits(head: Request, bound_ms: float, limits: Limits, costs: StepCosts) -> bool:
+    """Whether the smallest chunk does."""
+    return costs.prefill_ms(limits.smallest_chunk, head.computed_tokens) <= bound_ms
+
+
+def _prefill(request: Request, size: int, limits: Limits) -> Prefill:
+    assert request.slot is not None
+    start, known = request.computed_tokens, request.known
+    end = start + max(size, limits.smallest_chunk)
+    if len(known) - end < limits.smallest_chunk:
+        end = len(known)
+    return Prefill(request.id, request.slot, start, known[start:end], end == len(known))

@@ -1,0 +1,1 @@
+"""What bise promises beside throughput, each measured on a real daemon: `python -m tests.bench promises`."""
