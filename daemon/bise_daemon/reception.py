@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from bise_daemon.accuracy import Accuracy
 from bise_daemon.admission import Admission, Ask, Capacity, Grant, Margins, check_prompt, check_queue
+from bise_daemon.demand import Demand
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.events import Finish, Finished
 from bise_daemon.errors import Reason, RequestError
@@ -71,6 +72,7 @@ class Reception:
         self._costs = costs
         self._clock = clock
         self._lengths: deque[int] = deque(maxlen=_LENGTHS)
+        self._demand = Demand()
         self.capacity = capacity
         self.level = MemoryLevel.NORMAL
         self.refusals: Counter[str] = Counter()
@@ -122,6 +124,7 @@ class Reception:
         now = outlook.at_ms if outlook.busy else self._clock()
         margins = Margins(self.first_token.margin, self.total.margin)
         ask = replace(ask, cached_tokens=self.cached_tokens(prompt))
+        self._demand.check(ask, room, self._costs, self._clock())
         admission = Admission(self.capacity.limits, self._costs, margins, standings, max(now, 0.0))
         return Admitted(ask, admission.grant(ask, room))
 
@@ -144,6 +147,10 @@ class Reception:
             self.total.observe(grant.predicted_ms(finished.completion_tokens), total_ms)
         if finished.finish in (Finish.EOS, Finish.STOP_SEQUENCE):
             self._lengths.append(finished.completion_tokens)
+        if ask.first_token_ms is not None:
+            self.first_token.settle(first_ms <= ask.first_token_ms)
+        if ask.total_ms is not None:
+            self.total.settle(finished.finish is not Finish.DEADLINE)
         if ask.states_budget:
             kept = finished.finish is not Finish.DEADLINE and ask.kept_by(first_ms, times.longest_gap_ms, total_ms)
             self.met += kept

@@ -23,6 +23,7 @@ from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Reading
 from bise_daemon.models.model import Model, load_model
 from bise_daemon.reception import Reception
+from bise_daemon.scheduler.checked import CheckedScheduler
 from bise_daemon.scheduler.scheduler import Scheduler
 from bise_daemon.service import InferenceService
 from bise_daemon.serving import Serving, Stage
@@ -118,7 +119,8 @@ class Server:
 
     async def _serve(self, model: Model) -> None:
         def make_engine(deliver: Deliver) -> Engine:
-            scheduler = Scheduler(model.limits, model.costs)
+            make_scheduler = CheckedScheduler if self._config.check_integrity else Scheduler
+            scheduler = make_scheduler(model.limits, model.costs)
             for prefix in model.prefixes:
                 scheduler.pin(prefix.slot, prefix.tokens)
             return Engine(scheduler, model.session, model.cache, model.costs, deliver)

@@ -20,7 +20,7 @@ class Options(TypedDict, total=False):
 
     `timeout`, `first_token_timeout` and `per_token_timeout` state a budget, counted from arrival in the daemon. What
     is stated is promised or refused: the daemon predicts, grants fewer tokens where that keeps the budget, and raises
-    `OverBudget` at once where nothing would. Who states none is never refused for time.
+    `OverBudget` at once where nothing would. Who states none is refused for time only where that would break a promise.
 
     Attributes:
         max_tokens: tokens to make at most; by default as many as the context limit leaves.

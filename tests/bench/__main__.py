@@ -1,4 +1,4 @@
-"""`python -m tests.bench [decode] [client] [quality]`: measures, prints a table, writes results/NAME.json."""
+"""`python -m tests.bench [decode|client|quality|promises]…`: measures, prints a table, writes results/NAME.json."""
 
 from __future__ import annotations
 
@@ -11,7 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-BENCHES = ("decode", "client", "quality")
+BENCHES = {
+    "decode": "tests.bench.decode",
+    "client": "tests.bench.client",
+    "quality": "tests.bench.quality",
+    "promises": "tests.bench.promises.table",
+}
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -20,7 +25,7 @@ def main(names: list[str]) -> None:
     if unknown := set(names) - set(BENCHES):
         sys.exit(f"bench: expected some of {', '.join(BENCHES)}; got {', '.join(sorted(unknown))}")
     for name in names or BENCHES:
-        result = importlib.import_module(f"tests.bench.{name}").run()
+        result = importlib.import_module(BENCHES[name]).run()
         show(name, result)
         RESULTS.mkdir(exist_ok=True)
         (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -29,13 +34,13 @@ def main(names: list[str]) -> None:
 def show(name: str, result: dict[str, Any]) -> None:
     """Prints a result as a table, with its ratios and bars below."""
     rows: dict[str, dict[str, float]] = result.get("summary") or result["table"]
-    columns = list(next(iter(rows.values())))
+    columns = list(dict.fromkeys(column for values in rows.values() for column in values))
     table = Table(title=f"{name}: {result['what']}", title_justify="left")
     table.add_column("")
     for column in columns:
         table.add_column(column, justify="right")
     for row, values in rows.items():
-        table.add_row(row, *(f"{values[column]:.4g}" for column in columns))
+        table.add_row(row, *(f"{values[column]:.4g}" if column in values else "" for column in columns))
     console = Console()
     console.print(table)
     for label, value in result["ratios"].items():

@@ -15,7 +15,7 @@ def observed(*ratios: float) -> Accuracy:
 
 
 def test_without_experience_there_is_a_little_margin_and_no_error() -> None:
-    assert Accuracy().margin == 1.1
+    assert Accuracy().margin == 1.05
     assert Accuracy().errors == Quantiles(0.0, 0.0, 0)
 
 
@@ -30,29 +30,31 @@ def test_nine_of_ten_errors_are_below_the_ninetieth() -> None:
     assert observed(*[1.0] * 91, *[2.0] * 9).errors.p90 == 0.0
 
 
-@pytest.mark.parametrize(("late", "margin"), [(0, 1.1), (5, 1.1), (30, 2.0)])
-def test_the_margin_covers_nine_of_ten(late: int, margin: float) -> None:
-    accuracy = observed(*[1.0] * (100 - late), *[2.0] * late)
-    assert accuracy.margin == pytest.approx(margin)
+def settled(*kept: bool) -> float:
+    accuracy = Accuracy()
+    for each in kept:
+        accuracy.settle(each)
+    return accuracy.margin
 
 
-def test_nine_are_too_few_to_learn_from() -> None:
-    accuracy = observed(*[3.0] * 9)
-    assert accuracy.margin == 1.1
-    accuracy.observe(100.0, 300.0)
-    assert accuracy.margin == pytest.approx(3.0)
+def test_a_broken_promise_makes_the_next_ones_safer_by_a_tenth() -> None:
+    assert settled(False) == pytest.approx(1.05 * 1.1)
+    assert settled(False, False) == pytest.approx(1.05 * 1.21)
 
 
-def test_predictions_that_were_too_long_earn_no_less_than_the_least_margin() -> None:
-    assert observed(*[0.5] * 50).margin == 1.1
+def test_fifty_kept_ones_take_that_back() -> None:
+    assert settled(False, *[True] * 40) > 1.05
+    assert settled(False, *[True] * 50) == 1.05
 
 
-def test_bad_times_are_forgotten() -> None:
-    accuracy = observed(*[3.0] * 128)
-    assert accuracy.margin == pytest.approx(3.0)
-    for _ in range(128):
-        accuracy.observe(100.0, 100.0)
-    assert (accuracy.margin, accuracy.errors.p90) == (1.1, 0.0)
+def test_the_margin_stays_within_bounds() -> None:
+    assert settled(*[True] * 100) == 1.05
+    assert settled(*[False] * 100) == 3.0
+
+
+def test_old_errors_are_forgotten() -> None:
+    accuracy = observed(*[3.0] * 128, *[1.0] * 128)
+    assert accuracy.errors.p90 == 0.0
 
 
 @pytest.mark.parametrize(("predicted_ms", "actual_ms"), [(0.0, 5.0), (5.0, 0.0), (-1.0, 5.0), (5.0, -1.0)])

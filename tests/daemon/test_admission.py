@@ -221,7 +221,7 @@ class TestAmongOthers:
         assert "another request's promise" in error.message
 
     def test_a_promised_total_of_another_is_protected(self) -> None:
-        error = refusal(ASK, other(promised=True, deadline_ms=640.0))
+        error = refusal(replace(ASK, first_token_ms=110.0), other(promised=True, deadline_ms=640.0))
         assert error.numbers["missed"] == "others_total_ms"
         assert error.numbers["budget_ms"] == 640.0
 

@@ -140,12 +140,12 @@ class TestAdmit:
         desk.reception.refused(RequestError(reason, ""))
         assert desk.engine.probes == probes
 
-    def test_promises_leave_the_margin_that_predictions_needed(self) -> None:
+    def test_broken_promises_widen_the_margin_of_the_next(self) -> None:
         desk = Desk()
         ask = replace(ASK, first_token_ms=115.0)
         assert desk.reception.admit(PROMPT, ask).grant.predicted_first_token_ms == 100.0
         for _ in range(20):
-            desk.settle(first_ms=120.0)
+            desk.settle(ask, first_ms=120.0)
         with pytest.raises(RequestError, match="first_token_ms"):
             desk.reception.admit(PROMPT, ask)
 

@@ -52,10 +52,13 @@ class DaemonConfig(BaseModel):
     # Prompt lookup of more than 8 tokens costs a CPU more than it gains: see scheduler/drafts.py.
     draft_tokens: int = Field(8, ge=0, le=64, description="a whole number of tokens guessed ahead, from 0 to 64")
     prefix_slots: int = Field(
-        4, ge=0, le=64, description="a whole number of ended requests to keep beside the slots, from 0 to 64"
+        8, ge=0, le=64, description="a whole number of ended requests to keep beside the slots, from 0 to 64"
     )
     prefix_tokens: int | None = Field(
-        None, ge=0, le=1 << 30, description="a whole number of tokens to keep, or nothing for one context"
+        None,
+        ge=0,
+        le=1 << 30,
+        description="a whole number of tokens to keep, or nothing for one context",
     )
     prefixes: PrefixConfigs = ()
     state_dir: Annotated[Path | None, BeforeValidator(_path)] = Field(
@@ -71,6 +74,7 @@ class DaemonConfig(BaseModel):
     default_timeout_s: float = Field(
         120.0, gt=0, le=86400, allow_inf_nan=False, description="a number of seconds, more than 0 and up to 86400"
     )
+    check_integrity: bool = Field(False, description="true or false")
 
     @field_validator("listen")
     @classmethod

@@ -18,11 +18,13 @@ from typing import Any
 from pydantic import TypeAdapter
 from rich.console import Console
 from rich.table import Table
+from tests.virtual_device import Noise, VirtualDevice
 
 from bise_daemon.accuracy import Accuracy
 from bise_daemon.admission import Admission, Ask, Grant, Margins
 from bise_daemon.cost.curve import Curve
 from bise_daemon.cost.model import CostModel
+from bise_daemon.demand import Demand
 from bise_daemon.errors import RequestError
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.forecast import Standing
@@ -30,7 +32,6 @@ from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Ending, Priority, Request
 from bise_daemon.scheduler.scheduler import Scheduler
 from bise_daemon.scheduler.slots import longest_match
-from virtual_device import Noise, VirtualDevice
 
 from .oracle import best_found
 from .shapes import SHAPES, Allowance, Budget, Shape, Solo, largest_context
@@ -113,7 +114,7 @@ class Daemon:
     def __init__(self, limits: Limits, curve: Curve, noise: Noise) -> None:
         self._limits, self._costs = limits, CostModel(curve)
         self._device = VirtualDevice(Scheduler(limits, self._costs), Observed(curve, noise, self._costs))
-        self._first_token, self._total = Accuracy(), Accuracy()
+        self._first_token, self._total, self._demand = Accuracy(), Accuracy(), Demand()
         self._offered: list[tuple[Call, Grant | None, str]] = []
         self._settled: set[str] = set()
 
@@ -144,6 +145,7 @@ class Daemon:
         standings = [Standing.of(request) for request in [*scheduler.waiting, *scheduler.running]]
         margins = Margins(self._first_token.margin, self._total.margin)
         try:
+            self._demand.check(ask, call.answer_tokens, self._costs, call.at_ms)
             grant = Admission(self._limits, self._costs, margins, standings, device.now).grant(ask, call.answer_tokens)
         except RequestError:
             self._offered.append((call, None, name))
@@ -170,7 +172,10 @@ class Daemon:
                 continue
             self._settled.add(name)
             if journey.first_token_ms is not None:
-                self._first_token.observe(grant.predicted_first_token_ms, journey.first_token_ms - call.at_ms)
+                first_ms = journey.first_token_ms - call.at_ms
+                self._first_token.observe(grant.predicted_first_token_ms, first_ms)
+                self._first_token.settle(first_ms <= call.budget.first_token_ms)
+            self._total.settle(journey.ending is Ending.LENGTH)
             if journey.ending is Ending.LENGTH:
                 self._total.observe(grant.predicted_total_ms, journey.ended_ms - call.at_ms)
 
@@ -188,7 +193,9 @@ def run(requests: int, scale: float, recorded: Recorded, loads: Sequence[float] 
     """The table, as plain values."""
     shapes = [shape.scaled(scale) for shape in SHAPES]
     context = largest_context(shapes)
-    limits = Limits(SLOTS, context, SLOTS * context, 128, spare_slots=4, idle_tokens=4 * context, smallest_chunk=1)
+    limits = Limits(
+        SLOTS, context, 2 * SLOTS * context, 128, spare_slots=SLOTS, idle_tokens=SLOTS * context, smallest_chunk=1
+    )
     solo = dict(_solo(shapes, limits, recorded.curve))
     allowed = budgets(shapes, [solo], Allowance())
     capacity = capacity_per_s(shapes, solo)

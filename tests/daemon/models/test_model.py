@@ -173,12 +173,12 @@ def test_prefixes_are_computed_once_and_come_from_disk_then(served: Path, caplog
     told = [record.getMessage() for record in caplog.records if record.name.startswith("bise_daemon.prefixes")]
     assert [message.split()[-1] for message in told] == ["computed", "computed", "disk", "disk"]
     # They lie behind the slots of requests (2) and of what these leave (4).
-    assert [(prefix.name, prefix.slot) for prefix in second.prefixes] == [("short", 6), ("long", 7)]
+    assert [(prefix.name, prefix.slot) for prefix in second.prefixes] == [("short", 10), ("long", 11)]
     for prefix in second.prefixes:
         held = [b"".join(model.cache.pieces(prefix.slot, len(prefix.tokens))) for model in (first, second)]
         assert held[0] == held[1]
         assert any(held[0])
-    assert second.limits.spare_slots == 4 + 2
+    assert second.limits.spare_slots == 8 + 2
     kept = second.limits.context_tokens + sum(len(prefix.tokens) for prefix in second.prefixes)
     assert second.limits.idle_tokens == kept
 

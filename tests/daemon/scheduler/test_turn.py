@@ -75,14 +75,14 @@ def test_alone_a_prompt_is_cut_to_the_longest_step() -> None:
 
 @pytest.mark.parametrize(
     ("per_token_ms", "margin", "chunk"),
-    # From one token to the next: a chunk of 1 + 0.75 n, and the step of 11.
+    # From one token to the next, in 0.8 of what was promised: a chunk of 1 + 0.75 n, and the step of 11.
     [
-        (48.0, 1.0, 48),
-        (96.0, 2.0, 48),
-        (60.0, 1.0, 64),
-        (26.0, 1.0, 16),
-        (25.0, 1.0, 16),
-        (22.0, 1.0, 13),
+        (60.0, 1.0, 48),
+        (120.0, 2.0, 48),
+        (75.0, 1.0, 64),
+        (32.5, 1.0, 16),
+        (31.25, 1.0, 16),
+        (27.5, 1.0, 13),
     ],
 )
 def test_a_chunk_leaves_a_stream_what_it_was_promised_per_token(per_token_ms: float, margin: float, chunk: int) -> None:
@@ -143,19 +143,17 @@ def test_beside_a_promise_with_time_to_spare_an_unpromised_stream_starves_no_pro
     assert request.computed_tokens >= 4
 
 
-def test_a_promised_total_is_a_pace() -> None:
+def test_a_promised_total_stops_prompts_while_its_tokens_still_fit() -> None:
     it = device()
-    request = stream(it, max_tokens=21, total_ms=1000.0)
+    request = stream(it, max_tokens=21, total_ms=500.0)
     prompt(it, tokens=1000)
-    work = it.step()
-    assert isinstance(work, Prefill)
-    assert len(work.tokens) == 40  # 20 tokens in 997.5 ms, one spare: 47.5 ms each, 36.5 of them for the prompt
     it.run()
     journey = it.journeys["stream"]
     assert journey.ending is Ending.LENGTH
     assert journey.ended_ms is not None
     assert request.deadline_ms is not None
-    assert request.deadline_ms - 100 < journey.ended_ms <= request.deadline_ms
+    # 20 tokens of 11 ms are 220; 1.3 times that was kept for them, and a chunk takes at most 50.
+    assert request.deadline_ms - 150 < journey.ended_ms <= request.deadline_ms
 
 
 def test_what_is_due_first_goes_first_within_a_class() -> None:
