@@ -146,11 +146,13 @@ class _Ahead:
         step_ms = decode_step_ms(rows, costs) if rows else 0.0
         room = slack(rows, self.now, step_ms, costs.margin)
         size = chunk_tokens(head.left_to_prefill, context, min(limits.step_ms, room.unnoticed_ms), limits, costs)
-        if not size:
-            size = min(limits.smallest_chunk, tokens)
-            if rows and costs.prefill_ms(size, context) > room.promised_ms:
+        if rows and size < limits.fair_chunk:
+            if costs.prefill_ms(min(limits.smallest_chunk, tokens), context) > room.promised_ms:
                 self._decode(rows, _HELD_UP_STEPS)
                 return
+            most_ms = min(limits.step_ms, room.promised_ms)
+            size = min(limits.fair_chunk, chunk_tokens(head.left_to_prefill, context, most_ms, limits, costs))
+        size = size or min(limits.smallest_chunk, tokens)
         # On average; the first chunk starts where the prompt stands, the last one ends with it.
         chunk_ms = costs.prefill_ms(size, head.computed_tokens + max(0, tokens - size) // 2)
         steps = 0.0

@@ -23,6 +23,8 @@ class Limits:
         smallest_chunk: prompt tokens of one step at least, unless the prompt has fewer. 2 with a float cache, where
             onnxruntime computes a single query token with another kernel, equal but for the last bits: a prompt must
             not come out differently for how it was cut.
+        fair_chunk: prompt tokens that a stream without a promise waits for between two of its own, even where that
+            takes longer than one of them.
     """
 
     slots: int
@@ -36,6 +38,9 @@ class Limits:
     ageing_ms: float = 5000.0
     draft_tokens: int = 0
     smallest_chunk: int = 2
+    # Fewer would hold the stream up less and the prompt for ever: in chunks of 2, one of 4,000 took SmolLM2 more than
+    # a minute beside a stream, where it takes 11 s alone.
+    fair_chunk: int = 8
 
     @property
     def all_slots(self) -> int:

@@ -51,10 +51,12 @@ class Turn:
         head = min(prompts, key=urgency)
         room = self._slack(rows, costs, now)
         size = _chunk(head, min(limits.step_ms, room.unnoticed_ms), limits, costs)
-        # There may be no time for a chunk that no stream would notice. Then one token and one chunk take turns; before
-        # promises the prompt waits.
-        if rows and not size and (self._prefill_ran_last or not _fits(head, room.promised_ms, limits, costs)):
-            return self._rows.decode(rows, costs)
+        if rows and size < limits.fair_chunk:
+            # No chunk worth its step goes unnoticed. Then one token and one chunk take turns; before promises the
+            # prompt waits.
+            if self._prefill_ran_last or not _fits(head, room.promised_ms, limits, costs):
+                return self._rows.decode(rows, costs)
+            size = min(limits.fair_chunk, _chunk(head, min(limits.step_ms, room.promised_ms), limits, costs))
         return _prefill(head, size, limits)
 
     def ran(self, work: Work | None, request: Request, outcome: Outcome) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.bench.promises.daemon import Daemon, daemon, first_token_ms, prompt, quantile
 
 _PROMPT_TOKENS = 4000
-_ROUNDS = 8
+_ROUNDS = 4
 
 
 async def measure(bundle: Path) -> dict[str, float]:

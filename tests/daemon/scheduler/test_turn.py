@@ -126,12 +126,12 @@ def test_an_unpromised_stream_keeps_more_than_half_its_speed() -> None:
     assert it.steps[Prefill] == 1 + 50
 
 
-def test_where_no_chunk_goes_unnoticed_the_smallest_ones_take_turns_with_tokens() -> None:
+def test_where_no_chunk_goes_unnoticed_fair_ones_take_turns_with_tokens() -> None:
     it = device(LinearCosts(base_ms=10.0, row_ms=1.0))
     stream(it)
     request = prompt(it, tokens=40)
     assert kinds(it, 6) == "DPDPDP"
-    assert request.computed_tokens == 6
+    assert request.computed_tokens == 3 * 8
 
 
 def test_beside_a_promise_with_time_to_spare_an_unpromised_stream_starves_no_prompt() -> None:
