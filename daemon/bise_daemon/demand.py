@@ -13,6 +13,9 @@ from bise_daemon.scheduler.request import Priority
 # The latest requests with a budget tell what is asked for; fewer than some say nothing yet.
 _WINDOW = 128
 _FEWEST = 16
+# An overload shows: of so many requests, at least so many could not be promised what they asked for.
+_LATEST = 32
+_FEWEST_REFUSED = 2
 # Of the time, what whole chunks and half-full decode steps can be; the rest goes into small chunks and lone rows. Of
 # 0.6 to 1.0, 0.6 and 0.65 let most requests meet their budgets (`python -m tests.bench.latency.virtual`, 2 × capacity).
 _USEFUL_SHARE = 0.65
@@ -31,15 +34,19 @@ class Demand:
 
     def __init__(self) -> None:
         self._asked: deque[tuple[float, float]] = deque(maxlen=_WINDOW)
+        self._refused: deque[bool] = deque(maxlen=_LATEST)
 
-    def check(self, ask: Ask, room_tokens: int, costs: StepCosts, now: float) -> None:
+    def check(self, ask: Ask, room_tokens: int, costs: StepCosts, now: float, *, busy: bool) -> None:
         """Takes a request into account, and refuses it if it is among the largest of too much.
 
-        Requests without a budget, and those of the first class, are not asked about.
+        Callers who wait for one answer before they ask again keep a device busy without asking too much of it: it is
+        too much when requests were refused for want of time lately. Requests without a budget, and those of the first
+        class, are not asked about.
 
         Args:
             room_tokens: tokens there is room for in its answer.
             now: milliseconds.
+            busy: others are open; an idle device refuses nobody for this.
 
         Raises:
             RequestError: BUDGET.
@@ -48,8 +55,11 @@ class Demand:
             return
         work_ms = _work_ms(ask, ask.least_answer(room_tokens), costs)
         self._asked.append((now, work_ms))
-        if work_ms < (largest_ms := self._largest_ms(now)):
+        overloaded = busy and sum(self._refused) >= _FEWEST_REFUSED
+        self._refused.append(False)
+        if not overloaded or work_ms < (largest_ms := self._largest_ms(now)):
             return
+        self.refused()
         raise RequestError(
             Reason.BUDGET,
             f"overload: expected at most {largest_ms:.0f} ms of work, got {work_ms:.0f} ms: more is asked of this "
@@ -58,6 +68,11 @@ class Demand:
             numbers={"missed": "overload", "budget_ms": round(largest_ms, 1), "needed_ms": round(work_ms, 1)},
             retry_after_ms=_RETRY_MS,
         )
+
+    def refused(self) -> None:
+        """The request checked last is refused for want of time."""
+        if self._refused:
+            self._refused[-1] = True
 
     def _largest_ms(self, now: float) -> float:
         """The work of the smallest request that doesn't fit any more; infinite while all do."""

@@ -19,6 +19,7 @@ _MOST_TOKENS = 7000
 _LONG_PROMPT_TOKENS = 4000
 _CONTEXT_TOKENS = 8192
 _HEAD_START_S = 0.3
+_PATIENCE_S = 600.0
 
 # Counts of tokens as they come, for a prompt and a number of tokens to make.
 Streams = Callable[[list[int], int], AsyncIterator[int]]
@@ -28,12 +29,15 @@ async def measure(bundle: Path, per_token_timeout: float | None = None) -> dict[
     """Gaps between tokens in ms: alone, and while the long prompt is computed; with or without a stated budget."""
 
     async def stream(tokens: list[int], count: int) -> AsyncIterator[int]:
-        options = {} if count == 1 else {"per_token_timeout": per_token_timeout}
-        async with running.client.stream_generate(tokens, max_tokens=count, ignore_eos=True, **options) as answer:
+        pace = None if count == 1 else per_token_timeout
+        async with running.client.stream_generate(
+            tokens, max_tokens=count, ignore_eos=True, per_token_timeout=pace, timeout=_PATIENCE_S
+        ) as answer:
             async for delta in answer:
                 yield len(delta.token_ids)
 
-    async with daemon(bundle) as running:
+    # Without guesses ahead, whose tokens come several at once: gaps would say little then.
+    async with daemon(bundle, draft_tokens=0) as running:
         return await _measure(stream)
 
 
