@@ -51,7 +51,7 @@ class Demand:
         Raises:
             RequestError: BUDGET.
         """
-        if not ask.states_budget or ask.priority is Priority.CRITICAL:
+        if not _counts(ask):
             return
         work_ms = _work_ms(ask, ask.least_answer(room_tokens), costs)
         self._asked.append((now, work_ms))
@@ -59,7 +59,7 @@ class Demand:
         self._refused.append(False)
         if not overloaded or work_ms < (largest_ms := self._largest_ms(now)):
             return
-        self.refused()
+        self._refused[-1] = True
         raise RequestError(
             Reason.BUDGET,
             f"overload: expected at most {largest_ms:.0f} ms of work, got {work_ms:.0f} ms: more is asked of this "
@@ -69,9 +69,9 @@ class Demand:
             retry_after_ms=_RETRY_MS,
         )
 
-    def refused(self) -> None:
+    def refused(self, ask: Ask) -> None:
         """The request checked last is refused for want of time."""
-        if self._refused:
+        if _counts(ask):
             self._refused[-1] = True
 
     def _largest_ms(self, now: float) -> float:
@@ -84,6 +84,10 @@ class Demand:
             if left_ms < 0:
                 return work_ms
         return float("inf")
+
+
+def _counts(ask: Ask) -> bool:
+    return ask.states_budget and ask.priority is not Priority.CRITICAL
 
 
 def _work_ms(ask: Ask, answer_tokens: int, costs: StepCosts) -> float:

@@ -126,13 +126,15 @@ class Reception:
         ask = replace(ask, cached_tokens=self.cached_tokens(prompt))
         self._demand.check(ask, room, self._costs, self._clock(), busy=bool(standings))
         admission = Admission(self.capacity.limits, self._costs, margins, standings, max(now, 0.0))
-        return Admitted(ask, admission.grant(ask, room))
+        try:
+            return Admitted(ask, admission.grant(ask, room))
+        except RequestError:
+            self._demand.refused(ask)
+            raise
 
     def refused(self, error: RequestError) -> None:
         """Counts a refusal. One for want of time on an idle device may rest on old figures, which are then renewed."""
         self.refusals[error.reason.value] += 1
-        if error.reason is Reason.BUDGET:
-            self._demand.refused()
         engine = self._dispatcher.engine
         if error.reason is Reason.BUDGET and not engine.outlook.busy:
             engine.probe()

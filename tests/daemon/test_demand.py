@@ -26,7 +26,7 @@ def overloaded() -> Demand:
     demand = Demand()
     for _ in range(2):
         demand.check(ask(1), 10, COSTS, 0.0, busy=True)
-        demand.refused()
+        demand.refused(ask(1))
     return demand
 
 
@@ -97,3 +97,12 @@ def test_an_idle_device_refuses_nobody() -> None:
     demand = overloaded()
     offered(demand, 100.0, [20, 20, 20, 400] * 40)
     demand.check(ask(400), 10, COSTS, 16_000.0, busy=False)
+
+
+def test_refusals_of_those_not_asked_about_are_no_sign_of_overload() -> None:
+    demand = Demand()
+    offered(demand, 1.0, [1] * 30)
+    for _ in range(5):
+        demand.refused(ask(10, priority=Priority.CRITICAL))
+        demand.refused(ask(10, total_ms=None))
+    assert enters(demand, 4000, 30.0)

@@ -147,9 +147,13 @@ class Daemon:
         margins = Margins(self._first_token.margin, self._total.margin)
         try:
             self._demand.check(ask, call.answer_tokens, self._costs, call.at_ms, busy=bool(standings))
+        except RequestError:
+            self._offered.append((call, None, name))
+            return
+        try:
             grant = Admission(self._limits, self._costs, margins, standings, device.now).grant(ask, call.answer_tokens)
         except RequestError:
-            self._demand.refused()
+            self._demand.refused(ask)
             self._offered.append((call, None, name))
             return
         self._offered.append((call, grant, name))
