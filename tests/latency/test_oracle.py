@@ -12,9 +12,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bench.latency.clairvoyant import Device, Job
 from bench.latency.oracle import best_found
 from bench.latency.trace import Call
-from bench.latency.virtual_device import Device, Job
 
 
 class LinearCosts:

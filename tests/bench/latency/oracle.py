@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from .virtual_device import Device, Job, Period
+from .clairvoyant import Device, Job, Period
 
 # Ways to share the device between prompts and streams; which is best depends on how tight which budgets are.
 _RESERVES = (1.0, 1.5, 2.5)

@@ -33,11 +33,11 @@ from bise_daemon.scheduler.request import Ending, Priority, Request
 from bise_daemon.scheduler.scheduler import Scheduler
 from bise_daemon.scheduler.slots import longest_match
 
+from .clairvoyant import Device, Job
 from .oracle import best_found
 from .shapes import SHAPES, Allowance, Budget, Shape, Solo, largest_context
 from .solo import budgets, capacity_per_s
 from .trace import Call, Draft, Variant, arrivals_ms, cached_tokens, calls, drafts, variants
-from .virtual_device import Device, Job
 
 RESULTS = Path(__file__).parents[1] / "results"
 RECORDED = RESULTS / "step_costs.json"
