@@ -310,12 +310,12 @@ class VirtualDevice:
                         self.cache.write_filler(slot, row.position)
                         continue
                     entries = self.journeys[row.request_id].entries
-                    assert row.position == len(entries) - 1, row
+                    assert row.samples == (row.position == len(entries) - 1), row
                     last = self.cache.write(slot, row.position, (row.token,))
-                    assert last == entries[-1], f"{row}: not its own tokens"
+                    assert last == entries[row.position], f"{row}: not its own tokens"
                 context = sum(row.position for row in rows)
                 self.now += self.costs.decode_ms(len(rows), context) * self._noise()
-                return {row.request_id: () for row in rows if row.request_id is not None}
+                return {row.request_id: () for row in rows if row.request_id is not None and row.samples}
 
     def _sample(self, journey: Journey, guesses: Sequence[int]) -> Outcome:
         done, tokens = len(journey.request.output), list[int]()

@@ -93,16 +93,19 @@ class Margins:
     total: float
 
 
-_NO_MARGINS = Margins(1.0, 1.0)
-
-
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a request is promised; predictions count from its arrival and are expected values, without margin."""
+    """What a request is promised; predictions count from its arrival and are expected values, without margin.
+
+    Attributes:
+        aim_ms: when a promised total's answer should be complete, on the engine's clock: before its deadline by the
+            margin of predictions.
+    """
 
     max_tokens: int
     predicted_first_token_ms: float
     predicted_total_ms: float
+    aim_ms: float | None = None
 
     def predicted_ms(self, tokens: int) -> float:
         """The total predicted for an answer that ended after fewer tokens."""
@@ -196,6 +199,11 @@ class _Miss:
         return self.needed_ms - self.budget_ms
 
 
+def _by_ms(deadline_ms: float, aim_ms: float | None) -> float:
+    """When a promised answer is to end by a forecast: the policy aims before it, and then there is still some time."""
+    return deadline_ms if aim_ms is None else (aim_ms + deadline_ms) / 2
+
+
 class Admission:
     """Decides about one request, given how all others stand.
 
@@ -233,7 +241,7 @@ class Admission:
                 break
             mine = ahead[_CANDIDATE]
             began_ms = mine.ended_at_ms if mine.first_token_at_ms is None else mine.first_token_at_ms
-            per_token_ms = (mine.ended_at_ms - began_ms) / max(1, tokens - 1) * self._margins.total
+            per_token_ms = (mine.ended_at_ms - began_ms) / max(1, tokens - 1)
             fewer = int(total.late_ms / per_token_ms) + 1 if per_token_ms else tokens
             tokens = max(least, tokens - fewer)
             ahead = self._ahead(ask, tokens)
@@ -258,18 +266,27 @@ class Admission:
             first_token_by_ms=None if ask.first_token_ms is None else ask.arrived_ms + ask.first_token_ms,
             per_token_ms=ask.per_token_ms,
             promised=ask.total_ms is not None,
+            aim_ms=self._aim_ms(ask),
         )
         others = self._others if others is None else others
         return forecast([*map(copy, others), candidate], self._limits, self._costs, self._now)
 
+    def _aim_ms(self, ask: Ask) -> float | None:
+        return None if ask.total_ms is None else ask.arrived_ms + ask.total_ms / self._margins.total
+
     def _granted(self, ask: Ask, ahead: Mapping[str, Forecast], tokens: int) -> Grant:
         mine = ahead[_CANDIDATE]
         assert mine.first_token_at_ms is not None
-        return Grant(tokens, mine.first_token_at_ms - ask.arrived_ms, mine.ended_at_ms - ask.arrived_ms)
+        # A forecast goes on from the last step, which may have ended before the request came.
+        first_ms, total_ms = mine.first_token_at_ms - ask.arrived_ms, mine.ended_at_ms - ask.arrived_ms
+        return Grant(tokens, max(0.0, first_ms), max(0.0, total_ms), self._aim_ms(ask))
 
     def _total(self, ask: Ask, ahead: Mapping[str, Forecast]) -> _Miss | None:
-        needed_ms = self._now - ask.arrived_ms + (ahead[_CANDIDATE].ended_at_ms - self._now) * self._margins.total
-        return None if ask.total_ms is None or needed_ms <= ask.total_ms else _Miss("total_ms", ask.total_ms, needed_ms)
+        if ask.total_ms is None:
+            return None
+        safety = ask.total_ms / (_by_ms(ask.arrived_ms + ask.total_ms, self._aim_ms(ask)) - ask.arrived_ms)
+        needed_ms = (ahead[_CANDIDATE].ended_at_ms - ask.arrived_ms) * safety
+        return None if needed_ms <= ask.total_ms else _Miss("total_ms", ask.total_ms, needed_ms)
 
     def _missed(self, ask: Ask, ahead: Mapping[str, Forecast]) -> _Miss | None:
         if (miss := self._total(ask, ahead)) is not None:
@@ -286,13 +303,13 @@ class Admission:
 
     def _missed_by_others(self, ask: Ask, ahead: Mapping[str, Forecast]) -> _Miss | None:
         """The promise this request would break worst; one that is lost anyway does not count."""
-        misses = self._misses(ask, ahead, self._margins)
+        misses = self._misses(ask, ahead, safely=True)
         if not misses:
             return None
         without = forecast(map(copy, self._others), self._limits, self._costs, self._now)
-        lost = self._misses(ask, without, _NO_MARGINS)
+        lost = self._misses(ask, without, safely=False)
         # One that was at risk before is no reason either, as long as it is not put at more.
-        at_risk = self._misses(ask, without, self._margins)
+        at_risk = self._misses(ask, without, safely=True)
         broken = [
             miss
             for promise, miss in misses.items()
@@ -300,17 +317,20 @@ class Admission:
         ]
         return max(broken, key=lambda miss: miss.late_ms, default=None)
 
-    def _misses(self, ask: Ask, ahead: Mapping[str, Forecast], margins: Margins) -> dict[tuple[str, str], _Miss]:
-        """By request and promise."""
+    def _misses(self, ask: Ask, ahead: Mapping[str, Forecast], *, safely: bool) -> dict[tuple[str, str], _Miss]:
+        """By request and promise; `safely`, with room for what forecasts don't know."""
         misses = {}
+        first_token_margin = self._margins.first_token if safely else 1.0
         for each in self._others:
             if each.priority > ask.priority:
                 continue
             mine = ahead[each.id]
-            total_by_ms = each.deadline_ms if each.promised else None
+            total_by_ms = None
+            if each.promised and each.deadline_ms is not None:
+                total_by_ms = _by_ms(each.deadline_ms, each.aim_ms) if safely else each.deadline_ms
             for name, by_ms, at_ms, margin in (
-                ("others_total_ms", total_by_ms, mine.ended_at_ms, margins.total),
-                ("others_first_token_ms", each.first_token_by_ms, mine.first_token_at_ms, margins.first_token),
+                ("others_total_ms", total_by_ms, mine.ended_at_ms, 1.0),
+                ("others_first_token_ms", each.first_token_by_ms, mine.first_token_at_ms, first_token_margin),
             ):
                 if by_ms is not None and at_ms is not None:
                     miss = _Miss(name, by_ms - self._now, (at_ms - self._now) * margin)

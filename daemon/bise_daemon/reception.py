@@ -25,10 +25,11 @@ _FEWEST_LENGTHS = 10
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A request that got in: what it asked for, and what it was granted."""
+    """A request that got in: what it asked for, what it was granted by the forecast, and what its caller is told."""
 
     ask: Ask
     grant: Grant
+    told: Grant
 
     def request(self, request_id: str, prompt: Sequence[int]) -> Request:
         """It as the scheduler's."""
@@ -43,6 +44,7 @@ class Admitted:
             ask.priority,
             ask.total_ms is not None,
             ask.arrived_ms,
+            self.grant.aim_ms,
         )
         request.reused_tokens = ask.cached_tokens
         return request
@@ -127,10 +129,11 @@ class Reception:
         self._demand.check(ask, room, self._costs, self._clock(), busy=bool(standings))
         admission = Admission(self.capacity.limits, self._costs, margins, standings, max(now, 0.0))
         try:
-            return Admitted(ask, admission.grant(ask, room))
+            grant = admission.grant(ask, room)
         except RequestError:
             self._demand.refused(ask)
             raise
+        return Admitted(ask, grant, told(ask, grant, self.first_token, self.total))
 
     def refused(self, error: RequestError) -> None:
         """Counts a refusal. One for want of time on an idle device may rest on old figures, which are then renewed."""
@@ -146,9 +149,10 @@ class Reception:
             self.missed += ask.states_budget
             return
         first_ms, total_ms = times.first_token - ask.arrived_ms, times.ended - ask.arrived_ms
-        self.first_token.observe(grant.predicted_first_token_ms, first_ms)
+        said, tokens = admitted.told, finished.completion_tokens
+        self.first_token.observe(grant.predicted_first_token_ms, said.predicted_first_token_ms, first_ms)
         if finished.finish is not Finish.DEADLINE:
-            self.total.observe(grant.predicted_ms(finished.completion_tokens), total_ms)
+            self.total.observe(grant.predicted_ms(tokens), said.predicted_ms(tokens), total_ms)
         if finished.finish in (Finish.EOS, Finish.STOP_SEQUENCE):
             self._lengths.append(finished.completion_tokens)
         if ask.first_token_ms is not None:
@@ -166,3 +170,14 @@ class Reception:
             likely = sorted(self._lengths)[int(0.9 * (len(self._lengths) - 1))]
             standing.left_to_generate = min(standing.left_to_generate, max(1, likely))
         return standing
+
+
+def told(ask: Ask, grant: Grant, first_token: Accuracy, total: Accuracy) -> Grant:
+    """A grant with predictions as they usually come true, but for what a promise excludes."""
+    first_ms = first_token.likely_ms(grant.predicted_first_token_ms)
+    total_ms = total.likely_ms(grant.predicted_total_ms)
+    if ask.first_token_ms is not None:
+        first_ms = min(first_ms, ask.first_token_ms)
+    if ask.total_ms is not None:
+        total_ms = min(total_ms, ask.total_ms)
+    return replace(grant, predicted_first_token_ms=min(first_ms, total_ms), predicted_total_ms=total_ms)

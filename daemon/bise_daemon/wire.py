@@ -153,7 +153,7 @@ def to_accepted(
     job: Request, admitted: Admitted, prompt: Prompt, context_limit: int, seed: int | None
 ) -> inference_pb2.GenerateResponse:
     """The promise an answer begins with."""
-    grant = admitted.grant
+    grant = admitted.told
     return inference_pb2.GenerateResponse(
         accepted=inference_pb2.Accepted(
             request_id=job.id,

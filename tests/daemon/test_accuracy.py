@@ -10,7 +10,7 @@ from bise_daemon.accuracy import Accuracy, Quantiles
 def observed(*ratios: float) -> Accuracy:
     accuracy = Accuracy()
     for ratio in ratios:
-        accuracy.observe(100.0, 100.0 * ratio)
+        accuracy.observe(100.0, 100.0, 100.0 * ratio)
     return accuracy
 
 
@@ -57,8 +57,32 @@ def test_old_errors_are_forgotten() -> None:
     assert accuracy.errors.p90 == 0.0
 
 
-@pytest.mark.parametrize(("predicted_ms", "actual_ms"), [(0.0, 5.0), (5.0, 0.0), (-1.0, 5.0), (5.0, -1.0)])
-def test_what_is_no_time_teaches_nothing(predicted_ms: float, actual_ms: float) -> None:
+@pytest.mark.parametrize(("forecast_ms", "actual_ms"), [(0.0, 5.0), (5.0, 0.0), (-1.0, 5.0), (5.0, -1.0)])
+def test_what_is_no_time_teaches_nothing(forecast_ms: float, actual_ms: float) -> None:
     accuracy = Accuracy()
-    accuracy.observe(predicted_ms, actual_ms)
+    accuracy.observe(forecast_ms, 5.0, actual_ms)
     assert accuracy.errors.samples == 0
+
+
+def test_the_likely_time_is_what_forecasts_of_that_size_came_to() -> None:
+    accuracy = Accuracy()
+    for _ in range(24):
+        accuracy.observe(100.0, 100.0, 110.0)
+        accuracy.observe(5000.0, 5000.0, 8000.0)
+    assert accuracy.likely_ms(90.0) == pytest.approx(99.0)
+    assert accuracy.likely_ms(6000.0) == pytest.approx(9600.0)
+
+
+def test_few_forecasts_say_nothing_of_the_next() -> None:
+    assert observed(*[2.0] * 23).likely_ms(100.0) == 100.0
+    assert observed(*[2.0] * 24).likely_ms(100.0) == 200.0
+
+
+def test_no_time_at_all_is_likely_none() -> None:
+    assert observed(*[2.0] * 24).likely_ms(0.0) == 0.0
+
+
+def test_errors_are_of_what_was_told() -> None:
+    accuracy = Accuracy()
+    accuracy.observe(100.0, 200.0, 200.0)
+    assert accuracy.errors.p50 == 0.0

@@ -254,11 +254,18 @@ class TestAmongOthers:
         assert grant(ASK, other(first_token_by_ms=99.0)).max_tokens == 51
 
     def test_a_promise_at_risk_may_not_be_put_at_more(self) -> None:
-        # Alone, 600 ms are expected and 660 feared.
-        margins, at_risk = Margins(1.0, 1.1), other(promised=True, deadline_ms=640.0)
-        error = refusal(ASK, at_risk, margins=margins)
-        assert error.numbers["missed"] == "others_total_ms"
-        assert grant(replace(ASK, priority=Priority.BACKGROUND), at_risk, margins=margins).max_tokens == 51
+        # Alone it ends at 600 ms, behind the 590 midway between its aim and its deadline.
+        at_risk = other(promised=True, deadline_ms=640.0, aim_ms=540.0)
+        sooner = replace(ASK, first_token_ms=110.0)
+        assert refusal(sooner, at_risk).numbers["missed"] == "others_total_ms"
+        assert grant(ASK, at_risk).max_tokens == 51
+        assert grant(replace(ASK, priority=Priority.BACKGROUND), at_risk).max_tokens == 51
+
+    def test_the_margin_is_time_between_the_aim_and_the_deadline(self) -> None:
+        asked = total(700.0)
+        assert grant(asked, margins=Margins(1.0, 1.4)).aim_ms == pytest.approx(500.0)
+        assert grant(asked, margins=Margins(1.0, 1.4)).max_tokens == 51
+        assert grant(asked, margins=Margins(1.0, 1.45)).max_tokens < 51
 
     def test_others_are_not_moved_by_the_question(self) -> None:
         standing = other(first_token_by_ms=150.0)
@@ -322,6 +329,7 @@ class Desk:
             priority,
             total_ms is not None,
             at_ms,
+            granted.aim_ms,
         )
         self.promises.append(Promise(ask, self.device.now, self.device.submit(request)))
 

@@ -14,7 +14,7 @@ from bise_daemon.engine.events import Finish, Finished, Times
 from bise_daemon.engine.outlook import Outlook
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.memory.governor import MemoryLevel, Verdict
-from bise_daemon.reception import Admitted, Reception
+from bise_daemon.reception import Admitted, Reception, told
 from bise_daemon.scheduler.forecast import Standing
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Priority, Request
@@ -58,6 +58,9 @@ class StillDispatcher:
         return [replace(standing) for standing in self.open]
 
 
+GRANT = Grant(11, 100.0, 200.0)
+
+
 class Desk:
     def __init__(self, *others: Request) -> None:
         self.now = 1000.0
@@ -78,7 +81,7 @@ class Desk:
         """Ends a request that was promised its first token after 100 ms and its end after 200."""
         first = None if first_ms is None else ask.arrived_ms + first_ms
         times = Times(ask.arrived_ms, first, ask.arrived_ms + total_ms, None, gap_ms)
-        self.reception.settle(Admitted(ask, Grant(11, 100.0, 200.0)), Finished(finish, "", tokens, times))
+        self.reception.settle(Admitted(ask, GRANT, GRANT), Finished(finish, "", tokens, times))
 
 
 def running(name: str, max_tokens: int, *, promised: bool = False) -> Request:
@@ -109,7 +112,7 @@ class TestAdmit:
 
     def test_it_is_the_schedulers_request(self) -> None:
         ask = replace(ASK, cached_tokens=40, total_ms=900.0, first_token_ms=300.0, per_token_ms=30.0)
-        request = Admitted(ask, Grant(7, 100.0, 200.0)).request("a", PROMPT)
+        request = Admitted(ask, replace(GRANT, max_tokens=7), GRANT).request("a", PROMPT)
         assert (request.id, request.prompt, request.max_tokens) == ("a", PROMPT, 7)
         assert (request.deadline_ms, request.first_token_by_ms, request.per_token_ms) == (9000.0, 1300.0, 30.0)
         assert (request.priority, request.promised, request.arrived_ms) == (Priority.INTERACTIVE, True, 1000.0)
@@ -117,7 +120,7 @@ class TestAdmit:
         assert (standing.computed_tokens, standing.left_to_prefill) == (40, 60)
 
     def test_patience_alone_is_no_promise(self) -> None:
-        assert not Admitted(ASK, Grant(7, 100.0, 200.0)).request("a", PROMPT).promised
+        assert not Admitted(ASK, GRANT, GRANT).request("a", PROMPT).promised
 
     def test_the_queue_is_bounded(self) -> None:
         desk = Desk(*(running(name, 5) for name in "abc"))
@@ -148,6 +151,25 @@ class TestAdmit:
             desk.settle(ask, first_ms=120.0)
         with pytest.raises(RequestError, match="first_token_ms"):
             desk.reception.admit(PROMPT, ask)
+
+
+class TestTold:
+    def told(self, **stated: float) -> tuple[float, float]:
+        """What a caller is told once forecasts of its size have come to the double."""
+        desk = Desk()
+        for _ in range(24):
+            desk.settle(first_ms=200.0, total_ms=400.0)
+        said = told(replace(ASK, **stated), GRANT, desk.reception.first_token, desk.reception.total)  # type: ignore[arg-type]
+        return said.predicted_first_token_ms, said.predicted_total_ms
+
+    def test_a_prediction_is_what_forecasts_usually_come_to(self) -> None:
+        assert self.told() == (200.0, 400.0)
+
+    def test_a_promise_excludes_what_is_later(self) -> None:
+        assert self.told(first_token_ms=150.0, total_ms=300.0) == (150.0, 300.0)
+
+    def test_a_first_token_is_never_told_after_the_end(self) -> None:
+        assert self.told(total_ms=180.0) == (180.0, 180.0)
 
 
 class TestLikelyLengths:

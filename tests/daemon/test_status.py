@@ -127,7 +127,7 @@ async def test_it_knows_what_became_of_promises(stage: Stage, reception: Recepti
     for reason in (Reason.MEMORY, Reason.MEMORY, Reason.QUEUE_FULL):
         reception.refused(RequestError(reason, "no."))
     ask = Ask(5, 0, 9, None, False, Priority.INTERACTIVE, 0.0, 900.0, 600.0, None, None)
-    admitted = Admitted(ask, Grant(9, 100.0, 500.0))
+    admitted = Admitted(ask, Grant(9, 100.0, 500.0), Grant(9, 100.0, 500.0))
     reception.settle(admitted, Finished(Finish.LENGTH, "", 9, Times(10, 200, 500)))
     reception.settle(admitted, Finished(Finish.DEADLINE, "", 9, Times(10, 100, 601)))
     told = await status(stage)

@@ -161,7 +161,7 @@ def test_a_priority_of_a_newer_sdk_is_refused_by_name() -> None:
 
 def test_a_promise_tells_what_was_granted_predicted_found_and_left_out() -> None:
     ask = replace(to_ask(inference_pb2.Options(max_tokens=20), 7, 0.0, 9.0), cached_tokens=3)
-    admitted = Admitted(ask, Grant(12, 50.0, 250.0))
+    admitted = Admitted(ask, Grant(12, 45.0, 240.0), Grant(12, 50.0, 250.0))
     prompt = Prompt([5] * 7, "", dropped_messages=2, dropped_tokens=40)
     told = to_accepted(admitted.request("r", prompt.token_ids), admitted, prompt, 192, 11).accepted
     assert (told.request_id, told.prompt_tokens, told.granted_max_tokens, told.context_limit) == ("r", 7, 12, 192)

@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.latency.clairvoyant import Device, Job
-from bench.latency.oracle import best_found
-from bench.latency.trace import Call
+from bench.latency.oracle import Schedule, best_found
+from bench.latency.trace import Beginning, Call
 
 
 class LinearCosts:
@@ -76,7 +76,7 @@ def test_a_job_alone_takes_its_own_work() -> None:
     assert period.begin_ms == 7.0
     assert period.end_ms == pytest.approx(7 + 100 + 9 * 10)
     assert DEVICE.work_ms(job()) == pytest.approx(100 + 9 * 4)  # a quarter of a step with four rows
-    assert DEVICE.work_ms(replace(job(), cached_tokens=60)) == pytest.approx(40 + 9 * 4)
+    assert DEVICE.work_ms(replace(job(1), beginnings=(Beginning(60, frozenset({0})),))) == pytest.approx(40 + 9 * 4)
 
 
 @pytest.mark.parametrize(
@@ -111,9 +111,32 @@ def test_one_long_job_gives_way_to_two_short_ones() -> None:
 
 
 def test_a_call_is_a_job_on_the_trace_s_clock(call: Callable[..., Call]) -> None:
-    made = Job.of(7, call(at_ms=1000.0), cached_tokens=2)
-    assert (made.prompt_tokens, made.answer_tokens, made.cached_tokens, made.number) == (3, 4, 2, 7)
+    made = Job.of(7, call(at_ms=1000.0), [Beginning(2, frozenset({3}))])
+    assert (made.prompt_tokens, made.answer_tokens, made.most_cached_tokens, made.number) == (3, 4, 2, 7)
     assert (made.first_token_by_ms, made.per_token_ms, made.deadline_ms) == (1100.0, 20.0, 1200.0)
+
+
+def sharing(one: Job, other: Job, tokens: int) -> Job:
+    return replace(one, beginnings=(Beginning(tokens, frozenset({other.number})),))
+
+
+def test_a_cache_holds_what_was_computed_and_nothing_else() -> None:
+    first = job(0)
+    second = sharing(job(1, arrived_ms=1000.0, first=60.0), first, tokens=50)
+    assert DEVICE.serve([first, second]) is not None
+    assert DEVICE.serve([second], computed={0}) is not None
+    assert DEVICE.serve([second]) is None
+
+
+def test_nobody_is_given_up_whose_prompt_another_relies_on() -> None:
+    first = job(0, prompt=100, answer=1, total=100)
+    second = sharing(job(1, arrived_ms=1000.0, answer=1, prompt=1000, total=500), first, tokens=600)
+    smaller = job(2, arrived_ms=1.0, prompt=90, answer=1, total=95)  # less work than the first, in its time
+    schedule = Schedule(DEVICE, {each: DEVICE.work_ms(each) for each in (first, second, smaller)})
+    assert schedule.add(first)
+    assert schedule.add(second)
+    assert not schedule.exchange(smaller)
+    assert schedule.jobs == [first, second]
 
 
 def test_what_no_device_could_keep_is_never_in_it() -> None:

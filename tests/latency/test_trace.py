@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.latency.prose import prose
 from bench.latency.shapes import SHAPES, Budget
-from bench.latency.trace import Call, Encode, arrivals_ms, cached_tokens, calls, drafts, variants
+from bench.latency.trace import Call, Encode, arrivals_ms, beginnings, calls, drafts, variants
 
 SMALL = [shape.scaled(1 / 50) for shape in SHAPES]
 
@@ -85,17 +85,21 @@ def test_each_turn_repeats_the_ones_before_it() -> None:
 
 def test_a_perfect_cache_holds_what_came_before() -> None:
     asked, sent = drafts(SMALL, 60, "seed"), trace(60)
-    for number, (known, call) in enumerate(zip(cached_tokens(asked), sent, strict=True)):
-        assert known < len(call.prompt)
-        assert known == 0 or any(call.prompt[:known] == one.prompt[:known] for one in sent[:number])
-    assert max(cached_tokens(asked)) >= SMALL[-1].prompt_tokens(1)
+    found = beginnings(asked)
+    for number, (shared, call) in enumerate(zip(found, sent, strict=True)):
+        assert [each.tokens for each in shared] == sorted((each.tokens for each in shared), reverse=True)
+        for each in shared:
+            assert 0 < each.tokens < len(call.prompt)
+            assert all(one < number for one in each.held_by)
+            assert all(sent[one].prompt[: each.tokens] == call.prompt[: each.tokens] for one in each.held_by)
+    assert max(each.tokens for shared in found for each in shared) >= SMALL[-1].prompt_tokens(1)
 
 
 def test_variants_share_nothing() -> None:
     found = list(variants(SMALL, "solo"))
     assert [draft.variant for draft in found][-3:] == [(SMALL[-1].name, turn) for turn in range(3)]
     assert len({draft.segments for draft in found}) == len(found)
-    assert cached_tokens(found) == [0] * len(found)
+    assert not any(beginnings(found))
 
 
 def test_a_tokenizer_that_gives_too_little_is_an_error() -> None:

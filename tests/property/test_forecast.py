@@ -19,10 +19,11 @@ _SCENARIOS = 200
 _CONTEXT_TOKENS = 2048
 
 
-def scenario(seed: int, sigma: float = 0.0) -> VirtualDevice:
+def scenario(seed: int, sigma: float = 0.0, smallest_chunk: int = 2) -> VirtualDevice:
     """A device in the midst of work: requests of all kinds, some of them served for a while."""
     chance = random.Random(seed)
-    limits = Limits(8, _CONTEXT_TOKENS, chance.choice([2, 4, 8]) * _CONTEXT_TOKENS, 128)
+    kv_budget_tokens = chance.choice([2, 4, 8]) * _CONTEXT_TOKENS
+    limits = Limits(8, _CONTEXT_TOKENS, kv_budget_tokens, 128, smallest_chunk=smallest_chunk)
     costs = LinearCosts(margin=chance.choice([1.0, 1.2]))
     device = VirtualDevice(Scheduler(limits, costs), noise=Noise(seed, sigma) if sigma else quiet)
     steps = chance.randrange(1, 200)
@@ -63,13 +64,16 @@ def p90(values: Sequence[float]) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("sigma", "most_p50", "most_p90"), [(0.0, 0.02, 0.06), (0.1, 0.05, 0.15)], ids=["exact", "noisy"]
+    ("smallest_chunk", "sigma", "most_p50", "most_p90"),
+    # Where prompts may ride, small differences of costs decide between a chunk and a rider, step by step.
+    [(2, 0.0, 0.01, 0.03), (2, 0.1, 0.05, 0.15), (1, 0.0, 0.02, 0.15), (1, 0.1, 0.05, 0.15)],
+    ids=["exact", "noisy", "exact, with riders", "noisy, with riders"],
 )
-def test_forecasts_come_true(sigma: float, most_p50: float, most_p90: float) -> None:
+def test_forecasts_come_true(smallest_chunk: int, sigma: float, most_p50: float, most_p90: float) -> None:
     first_token: list[float] = []
     total: list[float] = []
     for seed in range(_SCENARIOS):
-        device = scenario(seed, sigma)
+        device = scenario(seed, sigma, smallest_chunk)
         now = device.now
         foreseen = foresee(device)
         device.run()

@@ -275,11 +275,7 @@ class Engine:
     def _run_work(self, work: Work) -> Mapping[str, Outcome]:
         match work:
             case Prefill(request_id=request_id, slot=slot, start=start, tokens=tokens, samples=samples):
-                active = self._active[request_id]
-                if active.times.started is None:
-                    active.times = replace(active.times, started=self._clock())
-                    active.cached_tokens = start
-                    self.counters.reused_tokens += start
+                self._begin(request_id, start)
                 self._prefilling = request_id
                 logits = self._runner.prefill(slot, start, tokens, samples)
                 self.counters.prompt_tokens += len(tokens)
@@ -288,15 +284,28 @@ class Engine:
                 logits = self._runner.verify(slot, start, tokens)
                 return self._sample({request_id: (logits, tokens[1:])})
             case Decode(first_slot=first_slot, rows=rows):
+                for row in rows:
+                    if row.request_id is not None:
+                        self._begin(row.request_id, row.position)
+                        unanswered = self._active[row.request_id].times.first_token is None
+                        self.counters.prompt_tokens += unanswered or not row.samples
                 tokens, positions = [row.token for row in rows], [row.position for row in rows]
                 logits = self._runner.decode(first_slot, tokens, positions)
                 return self._sample(
                     {
                         row.request_id: (logits[index : index + 1], ())
                         for index, row in enumerate(rows)
-                        if row.request_id is not None
+                        if row.request_id is not None and row.samples
                     }
                 )
+
+    def _begin(self, request_id: str, start: int) -> None:
+        """Notes a request's first step; `start` of its tokens were in the cache."""
+        active = self._active[request_id]
+        if active.times.started is None:
+            active.times = replace(active.times, started=self._clock())
+            active.cached_tokens = start
+            self.counters.reused_tokens += start
 
     def _learn(self, work: Work, took_ms: float) -> None:
         match work:

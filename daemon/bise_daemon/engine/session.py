@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,7 +37,10 @@ class _Shape(NamedTuple):
 
 @dataclass(slots=True)
 class _Binding:
-    """The graph's inputs and outputs bound to buffers that stay: a step only writes numbers into them."""
+    """The graph's inputs and outputs bound to buffers that stay: a step only writes numbers into them.
+
+    `logits`, [rows, num_logits, vocab], is a view of what all bindings share.
+    """
 
     io: Any
     input_ids: NDArray[np.int64]
@@ -84,6 +88,7 @@ class Session:
         self._cache = cache
         self._vocab_size = bundle.architecture.vocab_size
         self._bindings: OrderedDict[_Shape, _Binding] = OrderedDict()
+        self._logits: Logits = np.zeros((cache.shape.slots, self._vocab_size), np.float32)
         self._run_options = onnxruntime.RunOptions()
 
     def prefill(self, slot: int, start: int, tokens: Sequence[int], samples: bool) -> Logits:
@@ -171,13 +176,17 @@ class Session:
         return binding
 
     def _bind(self, shape: _Shape) -> _Binding:
+        logits_shape = (shape.rows, shape.num_logits)
+        if prod(logits_shape) > len(self._logits):
+            self._bindings.clear()
+            self._logits = np.zeros((prod(logits_shape), self._vocab_size), np.float32)
         binding = _Binding(
             self._session.io_binding(),
             np.zeros((shape.rows, shape.sequence), np.int64),
             np.zeros(shape.rows, np.int32),
             np.zeros((), np.int32),
             np.zeros((shape.rows, shape.num_logits), np.int64),
-            np.zeros((shape.rows, shape.num_logits, self._vocab_size), np.float32),
+            self._logits[: prod(logits_shape)].reshape(*logits_shape, self._vocab_size),
         )
         for name in ("input_ids", "seqlens_k", "total_sequence_length"):
             _bind_input(binding.io, name, getattr(binding, name))

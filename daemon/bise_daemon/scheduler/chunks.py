@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from bise_daemon.scheduler.costs import StepCosts, largest_chunk
 from bise_daemon.scheduler.limits import Limits
+from bise_daemon.scheduler.order import Slack
 
 # Chunks come in multiples of this once they are larger, so that few shapes of a step are in use.
 _CHUNK_GRAIN = 8
+
+
+# Where waiting makes room for a larger chunk, fewer tokens than this are not worth a step's fixed cost.
+_WORTHWHILE_TOKENS = 16
+
+
+def chunk_beside(left_tokens: int, context_tokens: int, room: Slack, limits: Limits, costs: StepCosts) -> int:
+    """Tokens of the next chunk beside rows; 0 when none fits what they leave, or waiting for a larger one is better."""
+    size = chunk_tokens(left_tokens, context_tokens, min(limits.step_ms, room.unnoticed_ms), limits, costs)
+    return 0 if room.adds_up_to(limits.step_ms) and size < min(left_tokens, _WORTHWHILE_TOKENS) else size
 
 
 def chunk_tokens(left_tokens: int, context_tokens: int, bound_ms: float, limits: Limits, costs: StepCosts) -> int:

@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from bise_daemon.scheduler.chunks import chunk_tokens
+from bise_daemon.scheduler.chunks import chunk_beside, chunk_tokens
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.entry import Entrance, waiting_order
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.order import decode_step_ms, slack, urgency
 from bise_daemon.scheduler.request import Phase, Request
+from bise_daemon.scheduler.riders import riders
 
 # A stride is cut here, since what a step costs grows with the context it works on.
 _STRIDE_PROMPT_TOKENS = 512
+# Beside rows, a little more context may already make riding the better way.
+_STRIDE_PROMPT_TOKENS_BESIDE_ROWS = 64
 _STRIDE_STEPS = 128
 # While a prompt waits for streams that were promised a pace; these get ahead of it, and then there is time again.
 _HELD_UP_STEPS = 16
+# While prompts ride along, or wait for streams that were promised a pace; these get ahead, and then there is more time.
+_RIDDEN_STEPS = 32
 # How often the ages of those that wait are looked at, as a share of `ageing_ms`; beside that, whenever one ends.
 # Sorting 64 at each stride would take half of a forecast's time.
 _LOOKS_AT_AGES = 0.25
@@ -46,6 +51,7 @@ class Standing:
     first_token_by_ms: float | None
     per_token_ms: float | None
     promised: bool
+    aim_ms: float | None = None
 
     @classmethod
     def of(cls, request: Request) -> Standing:
@@ -66,6 +72,7 @@ class Standing:
             request.first_token_by_ms,
             request.per_token_ms,
             request.promised,
+            request.aim_ms,
         )
 
 
@@ -115,7 +122,7 @@ class _Ahead:
         for row in rows:
             row.served_ms = self.now
         if prompts:
-            self._prefill(min(prompts, key=urgency), rows)
+            self._prefill(sorted(prompts, key=urgency), rows)
         else:
             self._decode(rows, _STRIDE_STEPS)
         for each in [each for each in rows if each.left_to_generate < 0.5]:
@@ -138,16 +145,22 @@ class _Ahead:
                 self.waiting.append(each)
                 self.sort_at_ms = self.now
 
-    def _prefill(self, head: Standing, rows: Sequence[Standing]) -> None:
-        """Chunks of one prompt, and as many decode steps of the rows as their pace asks for."""
-        costs, limits = self.costs, self.limits
-        tokens = min(head.left_to_prefill, _STRIDE_PROMPT_TOKENS)
+    def _prefill(self, prompts: Sequence[Standing], rows: Sequence[Standing]) -> None:
+        """Chunks of the first prompt, and as many decode steps of the rows as their pace asks for; or riders."""
+        costs, limits, head = self.costs, self.limits, prompts[0]
+        tokens = min(head.left_to_prefill, _STRIDE_PROMPT_TOKENS_BESIDE_ROWS if rows else _STRIDE_PROMPT_TOKENS)
         context = head.computed_tokens + tokens // 2
         step_ms = decode_step_ms(rows, costs) if rows else 0.0
         room = slack(rows, self.now, step_ms, costs.margin)
-        size = chunk_tokens(head.left_to_prefill, context, min(limits.step_ms, room.unnoticed_ms), limits, costs)
-        if rows and size < limits.fair_chunk:
-            if costs.prefill_ms(min(limits.smallest_chunk, tokens), context) > room.promised_ms:
+        size = chunk_beside(head.left_to_prefill, context, room, limits, costs)
+        if rows and limits.rides:
+            along = riders(size, prompts, rows, room, lambda some: decode_step_ms(some, costs), costs)
+            if along is not None:
+                self._ride(rows, along)
+                return
+        elif rows and size < limits.fair_chunk:
+            least_ms = costs.prefill_ms(min(limits.smallest_chunk, tokens), context)
+            if (not size and room.adds_up_to(limits.step_ms)) or least_ms > room.promised_ms:
                 self._decode(rows, _HELD_UP_STEPS)
                 return
             most_ms = min(limits.step_ms, room.promised_ms)
@@ -157,8 +170,10 @@ class _Ahead:
         chunk_ms = costs.prefill_ms(size, head.computed_tokens + max(0, tokens - size) // 2)
         steps = 0.0
         if rows:
+            # Not beyond the moment at which a total leaves no more time for this.
+            tokens = min(tokens, max(size, int(min(room.spare_ms / chunk_ms, tokens / size) * size)))
             # What chunks take between one decode step and the next.
-            between_ms = max(chunk_ms, room.unnoticed_ms)
+            between_ms = chunk_ms * max(1.0, min(room.unnoticed_ms // chunk_ms, 1e6))
             steps_per_token = chunk_ms / size / between_ms
             steps = min(tokens * steps_per_token, min(row.left_to_generate for row in rows))
             tokens = min(tokens, max(1, round(steps / steps_per_token)))
@@ -169,12 +184,30 @@ class _Ahead:
         head.left_to_prefill -= tokens
         head.computed_tokens += tokens
         if not head.left_to_prefill:
-            if not head.begun:
-                head.begun = True
-                self.first_token_at_ms[head.id] = self.now
-            head.left_to_generate -= 1
-            if head.left_to_generate < 0.5:
-                self._end(head)
+            self._begin(head)
+
+    def _ride(self, rows: Sequence[Standing], along: Sequence[Standing]) -> None:
+        """Decode steps with a token of some prompts, or of none, in each."""
+        lefts = [*(row.left_to_generate for row in rows), *(each.left_to_prefill for each in along)]
+        steps = max(1, round(min(_RIDDEN_STEPS, *lefts)))
+        context = sum(row.computed_tokens for row in [*rows, *along])
+        self.now += steps * self.costs.decode_ms(len(lefts), context + len(lefts) * steps // 2)
+        for row in rows:
+            _generate(row, steps)
+        for each in along:
+            each.left_to_prefill -= steps
+            each.computed_tokens += steps
+            if not each.left_to_prefill:
+                self._begin(each)
+
+    def _begin(self, each: Standing) -> None:
+        """Its prompt is computed, and gives a token."""
+        if not each.begun:
+            each.begun = True
+            self.first_token_at_ms[each.id] = self.now
+        each.left_to_generate -= 1
+        if each.left_to_generate < 0.5:
+            self._end(each)
 
     def _decode(self, rows: Sequence[Standing], most_steps: int) -> None:
         steps = min(most_steps, min(row.left_to_generate for row in rows))

@@ -24,7 +24,7 @@ class Limits:
             onnxruntime computes a single query token with another kernel, equal but for the last bits: a prompt must
             not come out differently for how it was cut.
         fair_chunk: prompt tokens that a stream without a promise waits for between two of its own, even where that
-            takes longer than one of them.
+            takes longer than one of them, on a device where prompts can't ride along (`rides`).
     """
 
     slots: int
@@ -41,6 +41,11 @@ class Limits:
     # Fewer would hold the stream up less and the prompt for ever: in chunks of 2, one of 4,000 took SmolLM2 more than
     # a minute beside a stream, where it takes 11 s alone.
     fair_chunk: int = 8
+
+    @property
+    def rides(self) -> bool:
+        """Whether a prompt's token may join a decode step: where one token alone is computed as in a chunk."""
+        return self.smallest_chunk == 1
 
     @property
     def all_slots(self) -> int:

@@ -10,7 +10,7 @@ from bise_daemon.scheduler.costs import StepCosts
 
 # What a neighbour's prompt may take between two tokens of a stream that was promised no pace, as a share of the decode
 # step itself. Below 1, so that with the noise of both the stream still keeps half its speed.
-_NEIGHBOUR_SHARE = 0.8
+_NEIGHBOUR_SHARE = 1.0
 # Of a promised time per token that chunks may fill: with all of it, 2 % of streams had one gap too long somewhere
 # (`python -m tests.bench.latency.virtual`, 2 times capacity).
 _PACE_SHARE = 0.8
@@ -30,6 +30,9 @@ class Claim(Protocol):
 
     @property
     def deadline_ms(self) -> float | None: ...
+
+    @property
+    def aim_ms(self) -> float | None: ...
 
     @property
     def first_token_by_ms(self) -> float | None: ...
@@ -80,23 +83,30 @@ class Slack:
     Attributes:
         promised_ms: before a promise is at risk.
         unnoticed_ms: before one is, or a stream without any is slower than a neighbour's share makes it.
+        spare_ms: before a total is, whatever comes between single tokens. Prompts use this up, the others come again
+            with every token.
     """
 
     promised_ms: float
     unnoticed_ms: float
+    spare_ms: float
+
+    def adds_up_to(self, bound_ms: float) -> bool:
+        """Whether it is below a bound because of a total: then every decode step leaves more, and a chunk may wait."""
+        return self.spare_ms <= self.unnoticed_ms and self.spare_ms < bound_ms
 
 
 def slack(rows: Sequence[Claim], now: float, step_ms: float, margin: float) -> Slack:
     """Of decoding rows. A promise that their steps can't keep any more is no reason to hold others up.
 
-    A promised total is kept by stopping prompts when the time left is what the tokens left take, and not by spreading
-    the tokens evenly before: larger chunks between fewer steps cost less.
+    A promised total is kept by stopping prompts when the time left until its aim is what the tokens left take, and not
+    by spreading the tokens evenly before: larger chunks between fewer steps cost less.
 
     Args:
         step_ms: what one token for each of them takes.
         margin: of costs.
     """
-    promised_ms = shared_ms = float("inf")
+    promised_ms = shared_ms = spare_ms = float("inf")
     for row in rows:
         since_ms = now - row.served_ms
         paced = row.per_token_ms is not None and row.per_token_ms >= step_ms
@@ -107,5 +117,7 @@ def slack(rows: Sequence[Claim], now: float, step_ms: float, margin: float) -> S
         if row.promised and row.deadline_ms is not None:
             left_ms, needed_ms = row.deadline_ms - now, row.left_to_generate * step_ms
             if left_ms >= needed_ms:
-                promised_ms = min(promised_ms, left_ms - needed_ms * margin * _TOTAL_RESERVE)
-    return Slack(promised_ms, min(promised_ms, shared_ms))
+                early_ms = 0.0 if row.aim_ms is None else row.deadline_ms - row.aim_ms
+                spare_ms = min(spare_ms, left_ms - early_ms - needed_ms * margin * _TOTAL_RESERVE)
+    promised_ms = min(promised_ms, spare_ms)
+    return Slack(promised_ms, min(promised_ms, shared_ms), spare_ms)

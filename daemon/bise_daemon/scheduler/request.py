@@ -47,6 +47,8 @@ class Request:
         per_token_ms: the most between one token and the next; None is no promise.
         priority: its class.
         arrived_ms: on the same clock.
+        aim_ms: when a promised deadline's answer should be complete, so much earlier as predictions may be wrong;
+            None is the deadline itself.
     """
 
     id: str
@@ -58,6 +60,7 @@ class Request:
     priority: Priority = Priority.INTERACTIVE
     promised: bool = False
     arrived_ms: float = 0.0
+    aim_ms: float | None = None
     phase: Phase = field(default=Phase.WAITING, init=False)
     turn: int = field(default=0, init=False)
     """Rank among all requests, by arrival."""
@@ -80,6 +83,12 @@ class Request:
     def known(self) -> list[int]:
         """Prompt and output."""
         return [*self.prompt, *self.output]
+
+    @property
+    def next_input(self) -> int:
+        """The first token that is not in the cache yet."""
+        beyond = self.computed_tokens - len(self.prompt)
+        return self.prompt[beyond] if beyond < 0 else self.output[beyond]
 
     @property
     def reserved_tokens(self) -> int:

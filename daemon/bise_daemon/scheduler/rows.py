@@ -95,7 +95,7 @@ class Rows:
             self._emptied.add(slot.index)
 
     def decode(self, rows: Sequence[Request], costs: StepCosts) -> Decode:
-        """One token for each of these requests, with fillers in the slots between."""
+        """One token for each of these requests, of its prompt or its answer, with fillers in the slots between."""
         self._close_hole(rows, costs)
         runs = {row.slot: row for row in rows}
         span = self._span(rows)
@@ -144,10 +144,11 @@ class Rows:
         The slot of a prompt of which nothing is computed yet is a hole, too: they change places.
         """
         span = self._span(rows)
-        holes = [slot for slot in span if not (slot.pinned if slot.owner is None else slot.owner.computed_tokens)]
+        taken = sorted(row.slot for row in rows if row.slot is not None)
+        between = [slot for slot in span if slot.index not in taken]
+        holes = [slot for slot in between if not (slot.pinned if slot.owner is None else slot.owner.computed_tokens)]
         if not holes:
             return
-        taken = sorted(row.slot for row in rows if row.slot is not None)
         moves = [
             *((min(hole.index, taken[1]) - taken[0], span[0], hole) for hole in holes),
             *((taken[-1] - max(hole.index, taken[-2]), span[-1], hole) for hole in holes),
@@ -160,7 +161,8 @@ class Rows:
         steps = min(_PAYBACK_STEPS, min(row.left_to_generate for row in rows))
         if costs.copy_ms(moved.computed_tokens) >= saved_ms * steps:
             return
-        self._copies.append(Copy(source.index, target.index, moved.computed_tokens))
+        if moved.computed_tokens:
+            self._copies.append(Copy(source.index, target.index, moved.computed_tokens))
         source.owner, target.owner, target.kept = target.owner, moved, ()
         moved.slot, target.used = target.index, next(self._uses)
         if source.owner is not None:
@@ -170,5 +172,5 @@ class Rows:
 
 def _row(slot: Slot, request: Request | None) -> Row:
     if request is not None:
-        return Row(request.id, request.output[-1], request.computed_tokens)
-    return Row(None, 0, slot.entries)
+        return Row(request.id, request.next_input, request.computed_tokens, request.left_to_prefill == 1)
+    return Row(None, 0, slot.entries, samples=False)

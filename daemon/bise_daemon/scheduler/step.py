@@ -29,11 +29,13 @@ class Row:
     Attributes:
         request_id: whose row it is; None for a filler, whose output nobody reads and whose cache entry lies beyond
             what its slot holds.
+        samples: the next token comes from it; not from a filler, nor from a prompt's token before its last.
     """
 
     request_id: str | None
     token: int
     position: int
+    samples: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bise_daemon.scheduler.chunks import chunk_tokens
+from bise_daemon.scheduler.chunks import chunk_beside, chunk_tokens
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.drafts import Drafter
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.order import Slack, slack, urgency
 from bise_daemon.scheduler.request import Phase, Request
+from bise_daemon.scheduler.riders import riders
 from bise_daemon.scheduler.rows import Rows
 from bise_daemon.scheduler.step import Decode, Outcome, Prefill, Verify, Work
 
@@ -48,10 +49,19 @@ class Turn:
         ]
         if not prompts:
             return self._guess(rows[0], limits, costs) if len(rows) == 1 else self._rows.decode(rows, costs)
-        head = min(prompts, key=urgency)
+        prompts.sort(key=urgency)
+        head = prompts[0]
         room = self._slack(rows, costs, now)
-        size = _chunk(head, min(limits.step_ms, room.unnoticed_ms), limits, costs)
-        if rows and size < limits.fair_chunk:
+        size = chunk_beside(head.left_to_prefill, head.computed_tokens, room, limits, costs)
+        if not rows:
+            return _prefill(head, size, limits)
+        if limits.rides:
+            along = riders(size, prompts, rows, room, lambda some: self._rows.step_ms(some, costs), costs)
+            if along is not None:
+                return self._rows.decode(rows if self._prefill_ran_last else [*rows, *along], costs)
+        elif not size and room.adds_up_to(limits.step_ms):
+            return self._rows.decode(rows, costs)
+        elif size < limits.fair_chunk:
             # No chunk worth its step goes unnoticed. Then one token and one chunk take turns; before promises the
             # prompt waits.
             if self._prefill_ran_last or not _fits(head, room.promised_ms, limits, costs):

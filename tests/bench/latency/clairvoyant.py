@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence, Set
+from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
 from bise_daemon.scheduler.costs import StepCosts, largest_chunk
 
-from .trace import Call
+from .trace import Beginning, Call
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -17,7 +17,7 @@ class Job:
 
     Attributes:
         number: unique.
-        cached_tokens: of its prompt, what need not be computed.
+        beginnings: what others leave of its prompt in the cache, the longest first.
     """
 
     arrived_ms: float
@@ -27,10 +27,10 @@ class Job:
     first_token_by_ms: float
     per_token_ms: float
     deadline_ms: float
-    cached_tokens: int = 0
+    beginnings: tuple[Beginning, ...] = field(default=(), compare=False)
 
     @classmethod
-    def of(cls, number: int, call: Call, cached_tokens: int) -> Job:
+    def of(cls, number: int, call: Call, beginnings: Sequence[Beginning]) -> Job:
         """A call of a trace, on the trace's clock."""
         at_ms, budget = call.at_ms, call.budget
         first_by_ms, deadline_ms = at_ms + budget.first_token_ms, at_ms + budget.total_ms
@@ -43,8 +43,17 @@ class Job:
             first_by_ms,
             budget.per_token_ms,
             deadline_ms,
-            cached_tokens,
+            tuple(beginnings),
         )
+
+    def cached_tokens(self, computed: Set[int]) -> int:
+        """What need not be computed of its prompt, once those of these jobs are: a perfect cache forgets nothing."""
+        return next((each.tokens for each in self.beginnings if not each.held_by.isdisjoint(computed)), 0)
+
+    @property
+    def most_cached_tokens(self) -> int:
+        """The same, once every earlier job's is computed."""
+        return self.beginnings[0].tokens if self.beginnings else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +103,17 @@ class Device:
     chunk_tokens: int
     reserve: float = 1.0
 
-    def serve(self, jobs: Sequence[Job]) -> list[Period] | None:
+    def serve(self, jobs: Sequence[Job], computed: Set[int] = frozenset()) -> list[Period] | None:
         """Serves all jobs (by arrival), earliest due first, prompts as far as the streams' slack allows.
+
+        Args:
+            computed: numbers of jobs whose prompts were computed before.
 
         Returns:
             The busy periods; None as soon as one budget is broken.
         """
         now, coming = 0.0, 0
+        done = set(computed)
         prompts: list[tuple[float, Job, _Row]] = []
         rows: list[_Row] = []
         periods: list[Period] = []
@@ -110,8 +123,11 @@ class Device:
                 now = max(now, jobs[coming].arrived_ms)
             while coming < len(jobs) and jobs[coming].arrived_ms <= now:
                 job = jobs[coming]
-                heappush(prompts, (self._due_ms(job), job, _Row(job, job.cached_tokens, job.answer_tokens)))
+                heappush(prompts, (self._due_ms(job), job, _Row(job, 0, job.answer_tokens)))
                 coming += 1
+            if prompts:
+                _, job, first = prompts[0]
+                first.context_tokens = max(first.context_tokens, job.cached_tokens(done))
             size = self._chunk(now, prompts, rows)
             if size:
                 _, job, first = prompts[0]
@@ -120,6 +136,7 @@ class Device:
                 if first.context_tokens < job.prompt_tokens:
                     continue
                 heappop(prompts)
+                done.add(job.number)
                 rows.append(first)
                 if now > job.first_token_by_ms or not first.advance(now, 0):
                     return None
@@ -136,7 +153,7 @@ class Device:
 
     def work_ms(self, job: Job) -> float:
         """What a job takes at the least: whole chunks, and its share of the best decode batch."""
-        done, work_ms = job.cached_tokens, 0.0
+        done, work_ms = job.most_cached_tokens, 0.0
         while done < job.prompt_tokens:
             size = min(job.prompt_tokens - done, self.chunk_tokens)
             work_ms += self.costs.prefill_ms(size, done)

@@ -3,7 +3,7 @@
 The true optimum is out of reach (one machine with release times and deadlines is already NP-hard), so this is the best
 of several clairvoyant heuristics, each checked by exact simulation: a lower bound of the optimum, with `upper_bound`
 above it. Assumed, all in the oracle's favour: steps take exactly what the costs say; only those requests are begun that
-will be served whole; what a perfect cache would hold costs nothing; prompts take no slot; deciding takes no time.
+will be served whole; the cache forgets nothing that was ever computed; prompts take no slot; deciding takes no time.
 """
 
 from __future__ import annotations
@@ -36,13 +36,15 @@ class Best:
 
 def best_found(jobs: Iterable[Job], device: Device) -> Best:
     """The largest set of jobs that some heuristic could serve within all their budgets."""
-    able = [job for job in sorted(jobs) if device.serve([job]) is not None]
+    everybody = sorted(jobs)
+    numbers = {job.number for job in everybody}
+    able = [job for job in everybody if device.serve([job], numbers) is not None]
     work_ms = {job: device.work_ms(job) for job in able}
-    found: list[_Schedule] = []
+    found: list[Schedule] = []
     for reserve in _RESERVES:
         way = replace(device, reserve=reserve)
         for order in (work_ms.__getitem__, _deadline_ms, _arrived_ms):
-            schedule = _Schedule(way, work_ms)
+            schedule = Schedule(way, work_ms)
             for job in sorted(able, key=order):
                 _ = schedule.add(job) or schedule.exchange(job)
             schedule.improve(able)
@@ -63,7 +65,7 @@ def upper_bound(work_ms: dict[Job, float]) -> int:
     return len(work_ms)
 
 
-class _Schedule:
+class Schedule:
     """Jobs that can all be served in time. Adding one touches its busy period only, and those it grows into."""
 
     def __init__(self, device: Device, work_ms: dict[Job, float]) -> None:
@@ -89,14 +91,25 @@ class _Schedule:
         """Serves anew what a change at a job's arrival touches: its busy period, and those it grows into."""
         first, behind = self._reach(at)
         jobs = jobs.union(*(period.jobs for period in self._periods[first:behind])) - without
-        while (served := self._device.serve(sorted(jobs))) is not None:
+        computed = {job.number for job in chain(*(period.jobs for period in self._periods[:first]))}
+        while (served := self._device.serve(sorted(jobs), computed)) is not None:
             coming = self._periods[behind : behind + 1]
             if not served or not coming or served[-1].end_ms <= coming[0].begin_ms:
-                self._periods[first:behind] = served
+                periods = [*self._periods[:first], *served, *self._periods[behind:]]
+                if self._relied_on(without, periods):
+                    return False
+                self._periods = periods
                 return True
             jobs |= set(coming[0].jobs) - without
             behind += 1
         return False
+
+    def _relied_on(self, without: Set[Job | None], periods: Sequence[Period]) -> bool:
+        """Whether somebody who stays found in the cache what one of these would have left."""
+        gone = {job.number for job in without if job is not None}
+        staying = [job for period in periods for job in period.jobs]
+        numbers = {job.number for job in staying}
+        return bool(gone) and any(job.cached_tokens(numbers) < job.cached_tokens(numbers | gone) for job in staying)
 
     def exchange(self, job: Job) -> bool:
         """Takes a job in for the costliest one around it that can be spared for it (as Moore and Hodgson do)."""

@@ -123,22 +123,30 @@ def calls(
     ]
 
 
-def cached_tokens(asked: Sequence[Draft]) -> list[int]:
-    """For each draft, the tokens it begins with that an earlier one held too: what a perfect cache would have.
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What a draft begins with, and the numbers of earlier drafts that begin alike: any of them leaves it in a cache.
 
     The last token of a prompt is never counted: its logits are needed.
     """
-    seen: set[tuple[Segment, ...]] = set()
+
+    tokens: int
+    held_by: frozenset[int]
+
+
+def beginnings(asked: Sequence[Draft]) -> list[list[Beginning]]:
+    """For each draft, what it shares with earlier ones, the longest first."""
+    seen: dict[tuple[Segment, ...], set[int]] = {}
     found = []
-    for draft in asked:
-        known = 0
-        prompt = sum(segment.tokens for segment in draft.segments)
+    for number, draft in enumerate(asked):
+        prompt, shared = sum(segment.tokens for segment in draft.segments), []
         for parts in range(1, len(draft.segments) + 1):
-            beginning = draft.segments[:parts]
-            if beginning in seen:
-                known = sum(segment.tokens for segment in beginning)
-            seen.add(beginning)
-        found.append(min(known, prompt - 1))
+            segments = draft.segments[:parts]
+            if holders := seen.setdefault(segments, set()):
+                tokens = sum(segment.tokens for segment in segments)
+                shared.append(Beginning(min(tokens, prompt - 1), frozenset(holders)))
+            holders.add(number)
+        found.append(shared[::-1])
     return found
 
 

@@ -26,6 +26,7 @@ from bise_daemon.cost.curve import Curve
 from bise_daemon.cost.model import CostModel
 from bise_daemon.demand import Demand
 from bise_daemon.errors import RequestError
+from bise_daemon.reception import told
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.forecast import Standing
 from bise_daemon.scheduler.limits import Limits
@@ -37,7 +38,7 @@ from .clairvoyant import Device, Job
 from .oracle import best_found
 from .shapes import SHAPES, Allowance, Budget, Shape, Solo, largest_context
 from .solo import budgets, capacity_per_s
-from .trace import Call, Draft, Variant, arrivals_ms, cached_tokens, calls, drafts, variants
+from .trace import Call, Draft, Variant, arrivals_ms, beginnings, calls, drafts, variants
 
 RESULTS = Path(__file__).parents[1] / "results"
 RECORDED = RESULTS / "step_costs.json"
@@ -117,6 +118,7 @@ class Daemon:
         self._device = VirtualDevice(Scheduler(limits, self._costs), Observed(curve, noise, self._costs))
         self._first_token, self._total, self._demand = Accuracy(), Accuracy(), Demand()
         self._offered: list[tuple[Call, Grant | None, str]] = []
+        self._told: dict[str, Grant] = {}
         self._settled: set[str] = set()
 
     def serve(self, trace: Sequence[Call]) -> list[Outcome]:
@@ -157,6 +159,7 @@ class Daemon:
             self._offered.append((call, None, name))
             return
         self._offered.append((call, grant, name))
+        self._told[name] = told(ask, grant, self._first_token, self._total)
         device.submit(
             Request(
                 name,
@@ -167,6 +170,7 @@ class Daemon:
                 call.budget.per_token_ms,
                 promised=True,
                 arrived_ms=call.at_ms,
+                aim_ms=grant.aim_ms,
             )
         )
 
@@ -179,11 +183,13 @@ class Daemon:
             self._settled.add(name)
             if journey.first_token_ms is not None:
                 first_ms = journey.first_token_ms - call.at_ms
-                self._first_token.observe(grant.predicted_first_token_ms, first_ms)
+                said = self._told[name]
+                self._first_token.observe(grant.predicted_first_token_ms, said.predicted_first_token_ms, first_ms)
                 self._first_token.settle(first_ms <= call.budget.first_token_ms)
             self._total.settle(journey.ending is Ending.LENGTH)
             if journey.ending is Ending.LENGTH:
-                self._total.observe(grant.predicted_total_ms, journey.ended_ms - call.at_ms)
+                total_ms = journey.ended_ms - call.at_ms
+                self._total.observe(grant.predicted_total_ms, self._told[name].predicted_total_ms, total_ms)
 
     def _outcome(self, call: Call, grant: Grant | None, name: str) -> Outcome:
         if grant is None:
@@ -192,7 +198,7 @@ class Daemon:
         assert journey.ended_ms is not None
         first_ms = None if journey.first_token_ms is None else journey.first_token_ms - call.at_ms
         whole = journey.ending is Ending.LENGTH
-        return Outcome(call, grant, first_ms, journey.longest_gap_ms, journey.ended_ms - call.at_ms, whole)
+        return Outcome(call, self._told[name], first_ms, journey.longest_gap_ms, journey.ended_ms - call.at_ms, whole)
 
 
 def run(requests: int, scale: float, recorded: Recorded, loads: Sequence[float] = LOADS) -> dict[str, Any]:
@@ -256,7 +262,7 @@ def _row(outcomes: Sequence[Outcome], limits: Limits) -> dict[str, float]:
 
 
 def _oracle(trace: Sequence[Call], asked: Sequence[Draft], costs: StepCosts) -> int:
-    jobs = [Job.of(n, call, cached) for n, (call, cached) in enumerate(zip(trace, cached_tokens(asked), strict=True))]
+    jobs = [Job.of(n, call, shared) for n, (call, shared) in enumerate(zip(trace, beginnings(asked), strict=True))]
     device = Device(costs, SLOTS, 128)
     pieces = (jobs[start : start + _ORACLE_JOBS] for start in range(0, len(jobs), _ORACLE_JOBS))
     return sum(len(best_found(piece, device).numbers) for piece in pieces)

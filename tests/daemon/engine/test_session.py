@@ -230,6 +230,16 @@ def test_bindings_are_bounded_and_an_evicted_one_comes_back(
     np.testing.assert_array_equal(whole(session, PROMPT), first)
 
 
+def test_all_bindings_share_one_room_for_logits(exact_bundle: Path) -> None:
+    session = open_session(exact_bundle, slots=3)
+    session.decode(0, [5, 6], [0, 0])
+    session.verify(0, 0, PROMPT[:5])  # more rows than slots: the room grows
+    session.decode(0, [5, 6, 7], [0, 0, 0])
+    whole(session, PROMPT)
+    assert len(session._logits) == 5
+    assert all(np.shares_memory(each.logits, session._logits) for each in session._bindings.values())
+
+
 def test_a_binding_in_use_stays(exact_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(session_module, "_BINDINGS", 2)
     session = open_session(exact_bundle)

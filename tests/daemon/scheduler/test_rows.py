@@ -204,7 +204,8 @@ class TestHoles:
     def test_fillers_write_behind_what_a_slot_holds(self) -> None:
         rows, staying = self.decoding([10, 20, 30], without=[1])
         work = rows.decode(staying, DEAR_COPIES)
-        assert work == Decode(0, [Row("r0", 7, 10), Row(None, 0, 20), Row("r2", 7, 30)])
+        first, filler, last = Row("r0", 7, 10, True), Row(None, 0, 20, False), Row("r2", 7, 30, True)
+        assert work == Decode(0, [first, filler, last])
         assert rows.take_changes() == ([], [])
 
     def test_where_it_pays_the_last_row_moves_into_the_hole(self) -> None:
@@ -257,7 +258,7 @@ class TestHoles:
             seat(rows, "b", range(100, 110), computed=2),
             seat(rows, "c", range(200, 210)),
         )
-        assert rows.decode([first, second], FREE_COPIES).rows[1] == Row(None, 0, 2)
+        assert rows.decode([first, second], FREE_COPIES).rows[1] == Row(None, 0, 2, samples=False)
         assert begun.slot == 1
 
     def test_pinned_slots_are_no_holes(self) -> None:

@@ -114,16 +114,16 @@ def test_a_promise_that_is_lost_holds_nobody_up(per_token_ms: float | None, tota
     assert kinds(it, 6) == "PDPDPD"
 
 
-def test_an_unpromised_stream_keeps_more_than_half_its_speed() -> None:
+def test_an_unpromised_stream_keeps_half_its_speed() -> None:
     it = device()
     stream(it)
     request = prompt(it)
     assert kinds(it, 6) == "PDPDPD"
     while request.phase is not Phase.ENDED:
         it.step()
-    # 0.8 of a step are 8.8 ms: 10 tokens.
-    assert it.journeys["stream"].longest_gap_ms == 11.0 + COSTS.prefill_ms(10, 0)
-    assert it.steps[Prefill] == 1 + 50
+    # A step is 11 ms: 13 tokens.
+    assert it.journeys["stream"].longest_gap_ms == 11.0 + COSTS.prefill_ms(13, 0)
+    assert it.steps[Prefill] == 1 + 39
 
 
 def test_where_no_chunk_goes_unnoticed_fair_ones_take_turns_with_tokens() -> None:
@@ -154,6 +154,19 @@ def test_a_promised_total_stops_prompts_while_its_tokens_still_fit() -> None:
     assert request.deadline_ms is not None
     # 20 tokens of 11 ms are 220; 1.3 times that was kept for them, and a chunk takes at most 50.
     assert request.deadline_ms - 150 < journey.ended_ms <= request.deadline_ms
+
+
+def test_beside_a_promised_total_chunks_wait_until_they_are_worth_a_step() -> None:
+    it = device(LinearCosts(base_ms=10.0, row_ms=1.0, entry_ms=0.0))
+    stream(it, max_tokens=61, total_ms=60 * 11.0 * 1.3 + 1, per_token_ms=500.0)
+    prompt(it, tokens=1000)
+    sizes = []
+    while it.journeys["stream"].ending is None:
+        work = it.step()
+        sizes += [len(work.tokens)] if isinstance(work, Prefill) else []
+    assert it.journeys["stream"].ending is Ending.LENGTH
+    assert len(sizes) >= 3
+    assert min(sizes) >= 16
 
 
 def test_what_is_due_first_goes_first_within_a_class() -> None:
@@ -214,6 +227,68 @@ def test_all_that_are_overdue_have_their_turns() -> None:
     while it.journeys["higher"].ending is None:
         it.step()
     assert all(request.computed_tokens > done for request, done in zip(prompts, before, strict=True))
+
+
+class TestRiders:
+    """Where one token alone is computed as in a chunk, prompts ride along in decode steps."""
+
+    LIMITS = replace(LIMITS, smallest_chunk=1)
+    # A row costs 1 ms beside 10 for the step, a chunk of n tokens 10 + 0.75 n: none goes unnoticed.
+    COSTS = LinearCosts(base_ms=10.0, row_ms=1.0, entry_ms=0.0)
+
+    def device(self, costs: LinearCosts = COSTS) -> VirtualDevice:
+        return device(costs, self.LIMITS)
+
+    def stream(self, it: VirtualDevice, max_tokens: int = 200, per_token_ms: float | None = None) -> None:
+        """A stream whose own prompt is a step ago: right after a chunk, nobody rides."""
+        stream(it, max_tokens=max_tokens, per_token_ms=per_token_ms)
+        it.step()
+
+    def test_a_prompt_rides_with_a_stream_to_its_first_token(self) -> None:
+        it = self.device()
+        self.stream(it)
+        request = prompt(it, tokens=40)
+        assert kinds(it, 40) == "D" * 40
+        assert request.phase is Phase.ENDED
+        assert it.journeys["stream"].longest_gap_ms == 12.0
+
+    def test_several_ride_at_once_as_far_as_nobody_notices(self) -> None:
+        it = self.device()
+        self.stream(it)
+        requests = [prompt(it, name, tokens=40) for name in ("first", "second", "third")]
+        kinds(it, 10)
+        assert [request.computed_tokens for request in requests] == [10, 10, 10]
+
+    def test_riders_keep_what_streams_were_promised(self) -> None:
+        it = self.device(replace(self.COSTS, row_ms=5.0))
+        self.stream(it, max_tokens=30, per_token_ms=30.0)  # 24 of 30 ms count: 15 for its own row, 5 for one rider
+        requests = [prompt(it, name, tokens=20) for name in ("first", "second")]
+        kinds(it, 10)
+        assert [request.computed_tokens for request in requests] == [10, 0]
+        it.run()
+        assert it.journeys["stream"].longest_gap_ms <= 24.0
+
+    def test_where_a_promise_leaves_no_time_nobody_rides(self) -> None:
+        it = self.device(replace(self.COSTS, row_ms=5.0))
+        self.stream(it, max_tokens=30, per_token_ms=24.0)
+        request = prompt(it, tokens=20)
+        kinds(it, 10)
+        assert request.computed_tokens == 0
+
+    def test_a_chunk_that_goes_unnoticed_gets_on_sooner(self) -> None:
+        it = self.device(COSTS)
+        self.stream(it)
+        prompt(it)
+        assert kinds(it, 6) == "PDPDPD"
+
+    def test_only_a_rider_s_last_token_is_answered(self) -> None:
+        it = self.device()
+        self.stream(it)
+        prompt(it, tokens=3)
+        rows = [it.step() for _ in range(3)]
+        assert all(isinstance(work, Decode) for work in rows)
+        samples = [[row.samples for row in work.rows] for work in rows if isinstance(work, Decode)]
+        assert samples == [[True, False], [True, False], [True, True]]
 
 
 class TestGuesses:
