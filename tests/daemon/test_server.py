@@ -408,7 +408,7 @@ def test_memory_that_was_short_at_the_start_counts_when_it_is_back(
         with client.stream_generate([5, 6, 7], ignore_eos=True) as stream:
             assert stream.accepted.granted_max_tokens == 253
         assert client.generate([5] * 200, max_tokens=50, ignore_eos=True).usage.completion_tokens == 50
-        # All that one context holds may be kept again: at least the last prompt and all of its answer but the last token.
+        # All that one context holds may be kept again: at least the last prompt and its answer but for one token.
         for status in client.watch_status(interval=0.1, timeout=30):
             if status.kv_idle_bytes >= 249 * bytes_per_token:
                 break
