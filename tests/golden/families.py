@@ -47,6 +47,57 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "mlp_bias": True,
         "rope_scaling": {"type": "linear", "factor": 4.0},
     },
+    "ministral": _SIZES
+    | {
+        "model_type": "ministral",
+        "head_dim": 32,
+        "rope_theta": 1000000.0,
+        "sliding_window": 8,
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+    },
+    "mistral3": {
+        "model_type": "mistral3",
+        "text_config": {**_SIZES, "model_type": "mistral", "head_dim": 32, "sliding_window": None, "rope_theta": 1e6},
+        "vision_config": {
+            "model_type": "pixtral",
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "head_dim": 8,
+            "patch_size": 2,
+            "image_size": 28,
+        },
+        "tie_word_embeddings": False,
+    },
+    "phi3": _SIZES | {"model_type": "phi3", "num_key_value_heads": 4, "sliding_window": 9, "pad_token_id": 0},
+    "phi4_mini": _SIZES
+    | {
+        "model_type": "phi3",
+        "hidden_size": 128,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "partial_rotary_factor": 0.75,
+        "tie_word_embeddings": True,
+        "pad_token_id": 0,
+        "original_max_position_embeddings": 16,
+        "rope_scaling": {
+            "type": "longrope",
+            "short_factor": [1 + pair / 24 for pair in range(24)],
+            "long_factor": [1 + pair / 2 for pair in range(24)],
+        },
+    },
+    "gemma2": _SIZES
+    | {
+        "model_type": "gemma2",
+        "head_dim": 32,
+        "sliding_window": 8,
+        "query_pre_attn_scalar": 24,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+        "hidden_act": "gelu_pytorch_tanh",
+        "hidden_activation": "gelu_pytorch_tanh",
+    },
     "qwen2": _SIZES
     | {
         "model_type": "qwen2",
@@ -66,6 +117,26 @@ CONFIGS: Mapping[str, Mapping[str, object]] = {
         "max_window_layers": 1,
     },
 }
+# Weights that are no part of the decoder, by model.
+OTHERS: Mapping[str, Mapping[str, tuple[int, ...]]] = {
+    "mistral3": {
+        "vision_tower.patch_conv.weight": (16, 3, 2, 2),
+        "vision_tower.ln_pre.weight": (16,),
+        "vision_tower.transformer.layers.0.attention_norm.weight": (16,),
+        "vision_tower.transformer.layers.0.attention.q_proj.weight": (16, 16),
+        "vision_tower.transformer.layers.0.attention.k_proj.weight": (16, 16),
+        "vision_tower.transformer.layers.0.attention.v_proj.weight": (16, 16),
+        "vision_tower.transformer.layers.0.attention.o_proj.weight": (16, 16),
+        "vision_tower.transformer.layers.0.ffn_norm.weight": (16,),
+        "vision_tower.transformer.layers.0.feed_forward.gate_proj.weight": (32, 16),
+        "vision_tower.transformer.layers.0.feed_forward.up_proj.weight": (32, 16),
+        "vision_tower.transformer.layers.0.feed_forward.down_proj.weight": (16, 32),
+        "multi_modal_projector.norm.weight": (16,),
+        "multi_modal_projector.patch_merger.merging_layer.weight": (16, 64),
+        "multi_modal_projector.linear_1.weight": (64, 16),
+        "multi_modal_projector.linear_2.weight": (64, 64),
+    }
+}
 SPECS: Mapping[str, ModelSpec] = {name: build_spec(Config(config, Path(name))) for name, config in CONFIGS.items()}
 
 
@@ -73,6 +144,7 @@ def write(folder: Path, name: str) -> Path:
     """The tiny checkpoint of this name in `folder`, in the form its family has on Hugging Face."""
     spec, config = SPECS[name], CONFIGS[name]
     stored = _stored(tiny.weights(spec), storage_of(Config(config, Path(name))))
+    stored |= {other: np.zeros(shape, np.float32) for other, shape in OTHERS.get(name, {}).items()}
     checkpoints.write_huggingface(folder, spec, stored)
     checkpoints.write_json(folder / "config.json", config)
     return folder

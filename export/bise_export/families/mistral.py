@@ -24,3 +24,11 @@ class Mistral(Llama):
         if not config.has("sliding_window"):
             return _UNWRITTEN_SLIDING_WINDOW
         return config.optional_integer("sliding_window")
+
+
+@dataclass(frozen=True, slots=True)
+class Ministral(Mistral):
+    """How a Ministral config becomes a `ModelSpec`: Mistral, whose layers may differ in what they see."""
+
+    name: str = "ministral"
+    mixed_layers: bool = True

@@ -7,8 +7,11 @@ from typing import Protocol
 
 from bise_export.errors import UnsupportedError
 from bise_export.families.config import Config
+from bise_export.families.gemma2 import Gemma2
 from bise_export.families.llama import Llama
-from bise_export.families.mistral import Mistral
+from bise_export.families.mistral import Ministral, Mistral
+from bise_export.families.mistral3 import Mistral3
+from bise_export.families.phi3 import Phi3
 from bise_export.families.qwen2 import Qwen2
 from bise_export.families.storage import Storage
 from bise_export.spec import ModelSpec
@@ -43,6 +46,14 @@ FAMILIES: Mapping[str, Family] = {
     "LlamaForCausalLM": Llama(),
     "mistral": Mistral(),
     "MistralForCausalLM": Mistral(),
+    "ministral": Ministral(),
+    "MinistralForCausalLM": Ministral(),
+    "mistral3": Mistral3(),
+    "Mistral3ForConditionalGeneration": Mistral3(),
+    "phi3": Phi3(),
+    "Phi3ForCausalLM": Phi3(),
+    "gemma2": Gemma2(),
+    "Gemma2ForCausalLM": Gemma2(),
     "qwen2": Qwen2(),
     "Qwen2ForCausalLM": Qwen2(),
 }

@@ -176,7 +176,7 @@ def read_rotary(config: Config, head_dim: int, trained_context: int, original_co
         raise SourceError(f"rope_theta: expected more than 1, got {theta}. Get the checkpoint's own file again.")
     # transformers looks beside the section first, too.
     original = config.integer(_ORIGINAL, section.integer(_ORIGINAL, original_context or trained_context))
-    if not 2 <= original <= trained_context:
+    if _ORIGINAL in keys and not 2 <= original <= trained_context:
         raise SourceError(f"{_ORIGINAL}: expected 2 to {trained_context}, got {original}. Get the file again.")
     dim = int(head_dim * part)
     known = _Section(section, theta, dim, trained_context, original)

@@ -61,7 +61,9 @@ def unpacked(stored: Mapping[str, Weight], storage: Storage, spec: ModelSpec) ->
         parts = [part.replace("#", number) for part in storage.fused.get(pattern_of(name), ())]
         for part, view in _apart(name, weight, parts, shapes).items():
             if part in weights:
-                raise _unused(weight, written, f"{part} once")
+                raise SourceError(
+                    f"{weight.file}: expected {part} once, got it again by {written!r:.80}. Get the checkpoint's own files."
+                )
             gain = storage.gain_offset and len(view.shape) == 1 and part.endswith("norm.weight")
             weights[part] = Shifted(view, storage.gain_offset) if gain else view
     return weights

@@ -140,7 +140,7 @@ def test_a_key_that_asks_for_nothing_changes_nothing(neutral: dict[str, object])
     "named",
     [
         {"model_type": "qwen9"},
-        {"model_type": "mistral3", "architectures": ["MistralForCausalLM"]},
+        {"model_type": "mistral9", "architectures": ["MistralForCausalLM"]},
         {"model_type": None, "architectures": ["GPT2LMHeadModel"]},
         {"model_type": None},
         {"model_type": 3},
@@ -192,5 +192,9 @@ def test_a_missing_value_is_named() -> None:
 @pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_every_family_is_reached_by_every_name(name: str) -> None:
     key = {"architectures": [name], "model_type": None} if name.endswith("ForCausalLM") else {"model_type": name}
-    values = {k: v for k, v in (MISTRAL | {"num_key_value_heads": 8} | key).items() if v is not None}
+    values = {
+        k: v
+        for k, v in (MISTRAL | {"num_key_value_heads": 8, "eos_token_id": 2, "text_config": MISTRAL} | key).items()
+        if v is not None
+    }
     assert spec_of(values).family == FAMILIES[name].name
