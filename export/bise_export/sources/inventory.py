@@ -62,7 +62,7 @@ def unpacked(stored: Mapping[str, Weight], storage: Storage, spec: ModelSpec) ->
         for part, view in _apart(name, weight, parts, shapes).items():
             if part in weights:
                 raise SourceError(
-                    f"{weight.file}: expected {part} once, got it again by {written!r:.80}. Get the checkpoint's own files."
+                    f"{weight.file}: expected {part} once, got it again by {written!r:.80}. Get the files again."
                 )
             gain = storage.gain_offset and len(view.shape) == 1 and part.endswith("norm.weight")
             weights[part] = Shifted(view, storage.gain_offset) if gain else view
