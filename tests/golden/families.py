@@ -6,12 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bise_export.families.config import Config
 from bise_export.families.registry import build_spec, storage_of
-from bise_export.families.storage import Storage
-from bise_export.sources.names import layer_of, pattern_of
 from bise_export.spec import ModelSpec
 from golden import checkpoints, tiny
 
@@ -143,25 +140,8 @@ SPECS: Mapping[str, ModelSpec] = {name: build_spec(Config(config, Path(name))) f
 def write(folder: Path, name: str) -> Path:
     """The tiny checkpoint of this name in `folder`, in the form its family has on Hugging Face."""
     spec, config = SPECS[name], CONFIGS[name]
-    stored = _stored(tiny.weights(spec), storage_of(Config(config, Path(name))))
+    stored = checkpoints.in_storage(tiny.weights(spec), storage_of(Config(config, Path(name))))
     stored |= {other: np.zeros(shape, np.float32) for other, shape in OTHERS.get(name, {}).items()}
     checkpoints.write_huggingface(folder, spec, stored)
     checkpoints.write_json(folder / "config.json", config)
     return folder
-
-
-def _stored(weights: Mapping[str, NDArray[np.float32]], storage: Storage) -> dict[str, NDArray[np.float32]]:
-    """`weights` by canonical names as the family stores them; transformers finds out if that is wrong."""
-    found = dict(weights)
-    for name in weights:
-        if len(weights[name].shape) == 1 and name.endswith("norm.weight"):
-            found[name] = weights[name] - np.float32(storage.gain_offset)
-        for fused, parts in storage.fused.items():
-            if pattern_of(name) == parts[0]:
-                names = [part.replace("#", layer_of(name)) for part in parts]
-                found[fused.replace("#", layer_of(name))] = np.concatenate([found.pop(each) for each in names])
-    renamed = {}
-    for name, values in found.items():
-        written, instead = next(((old, new) for old, new in storage.prefixes.items() if name.startswith(new)), ("", ""))
-        renamed[written + name.removeprefix(instead)] = values
-    return renamed

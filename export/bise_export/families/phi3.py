@@ -8,7 +8,7 @@ from bise_export.families.config import Config
 from bise_export.families.llama import Llama
 from bise_export.families.storage import Storage
 
-_FUSED = {
+FUSED = {
     "model.layers.#.self_attn.qkv_proj.weight": (
         "model.layers.#.self_attn.q_proj.weight",
         "model.layers.#.self_attn.k_proj.weight",
@@ -26,7 +26,7 @@ class Phi3(Llama):
     """How a Phi-3 or Phi-4 config becomes a `ModelSpec`. Defaults are those of transformers' Phi3Config."""
 
     name: str = "phi3"
-    storage: Storage = Storage(fused=_FUSED)  # noqa: RUF009 - frozen
+    storage: Storage = Storage(fused=FUSED)  # noqa: RUF009 - frozen
     understood: frozenset[str] = frozenset()
     partial_rotary: bool = True
     default_trained_context: int = 4096
