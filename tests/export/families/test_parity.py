@@ -13,7 +13,7 @@ from bise_export.verify import verify
 from golden import families
 from golden.make_logits import FAMILY_PROMPTS, LOGITS, PROMPTS
 
-# Measured: at most 2e-6 with numpy and 5e-6 in onnxruntime, where logits reach 5.
+# Measured: at most 9e-6 with numpy and 6e-6 in onnxruntime (both phi4_mini), where logits reach 4.
 _TOLERANCE = 2e-5
 
 
@@ -51,7 +51,7 @@ def test_the_graph_agrees_with_transformers(name, tmp_path, quiet):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", families.SPECS)
-@pytest.mark.parametrize(("precision", "kv"), [("int4", "int8"), ("int8", "fp32"), ("fp32", "int8"), ("fp16", "fp16")])
+@pytest.mark.parametrize(("precision", "kv"), [("int4", "int8"), ("int8", "fp32"), ("fp16", "fp16")])
 def test_every_kind_of_bundle_verifies(name, precision, kv, tmp_path, quiet):
     source = families.write(tmp_path / "checkpoint", name)
     export(source, tmp_path / "bundle", ExportOptions(precision=precision, kv=kv, verify=False), quiet)
