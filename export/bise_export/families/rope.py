@@ -100,9 +100,11 @@ def _yarn_magnitude(config: Config, factor: float) -> float:
     def magnitude(weight: float) -> float:
         return 1 if factor <= 1 else 0.1 * weight * log(factor) + 1
 
-    mscale, of_all = config.number("mscale", 0.0), config.number("mscale_all_dim", 0.0)
-    recommended = magnitude(mscale) / magnitude(of_all) if mscale and of_all else magnitude(1)
-    return config.number("attention_factor", recommended)
+    recommended = magnitude(1)
+    # DeepSeek's two weights count only together.
+    if all(config.values.get(key) not in (None, 0) for key in ("mscale", "mscale_all_dim")):
+        recommended = magnitude(config.positive("mscale")) / magnitude(config.positive("mscale_all_dim"))
+    return config.positive("attention_factor", recommended)
 
 
 def _longrope(section: _Section) -> RopeScaling:
@@ -111,7 +113,7 @@ def _longrope(section: _Section) -> RopeScaling:
     magnitude = 1.0 if factor <= 1 else sqrt(1 + log(factor) / log(original))
     return RopeScaling(
         divisors=section.config.numbers("short_factor", section.dim // 2),
-        magnitude=section.config.number("attention_factor", magnitude),
+        magnitude=section.config.positive("attention_factor", magnitude),
         long_divisors=section.config.numbers("long_factor", section.dim // 2),
         short_context=original,
     )

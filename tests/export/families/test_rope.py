@@ -102,6 +102,11 @@ def test_the_original_context_may_be_beside_the_section() -> None:
         ({"rope_scaling": {"type": "linear", "factor": 0}}, SourceError, "factor: expected more than 0"),
         ({"rope_scaling": {"type": "yarn", "factor": 0.0}}, SourceError, "factor: expected more than 0"),
         ({"rope_scaling": {"type": "yarn", "beta_fast": -1.0}}, SourceError, "beta_fast: expected more than 0"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale": 1.0, "mscale_all_dim": -7.0}},
+            SourceError,
+            "mscale_all_dim: expected more than 0",
+        ),
         ({"rope_scaling": LLAMA3 | {"factor": 0}}, SourceError, "factor: expected more than 0"),
         ({"rope_scaling": LLAMA3 | {"high_freq_factor": 1}}, SourceError, "high_freq_factor: expected more than"),
         ({"rope_scaling": LONG | {"long_factor": [1.0] * 7}}, SourceError, "long_factor: expected a list of 8"),
