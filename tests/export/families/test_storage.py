@@ -28,7 +28,7 @@ def test_what_sees_images_is_left_out_and_said_so(tmp_path: Path, quiet) -> None
     source = families.write(tmp_path / "checkpoint", "mistral3")
     parameters = sum(int(np.prod(shape)) for shape in families.OTHERS["mistral3"].values())
 
-    bundle = export(source, tmp_path / "bundle", ExportOptions(verify=False), quiet)
+    bundle = export(source, tmp_path / "bundle", ExportOptions(precision="fp32", verify=False), quiet)
 
     notes = [f"image input (vision tower and projector) is left out: {parameters:,} parameters"]
     assert list(bundle.provenance.notes) == notes
@@ -54,7 +54,7 @@ def test_the_context_chooses_the_factors_and_that_is_said(context, kind, tmp_pat
     source = families.write(tmp_path / "checkpoint", "phi4_mini")
     scaling = families.SPECS["phi4_mini"].rope_scaling
 
-    bundle = export(source, tmp_path / "bundle", ExportOptions(verify=False, context=context), quiet)
+    bundle = export(source, tmp_path / "bundle", ExportOptions(precision="fp32", verify=False, context=context), quiet)
 
     chosen = {"short": scaling.divisors, "long": scaling.long_divisors}[kind]
     assert tuple(bundle.architecture.rope_scaling.divisors) == chosen
@@ -65,7 +65,9 @@ def test_the_context_chooses_the_factors_and_that_is_said(context, kind, tmp_pat
 def test_a_model_without_such_choices_has_no_notes(tmp_path, quiet):
     source = families.write(tmp_path / "checkpoint", "llama3")
 
-    assert not export(source, tmp_path / "bundle", ExportOptions(verify=False), quiet).provenance.notes
+    assert not export(
+        source, tmp_path / "bundle", ExportOptions(precision="fp32", verify=False), quiet
+    ).provenance.notes
 
 
 @pytest.mark.parametrize(
