@@ -59,7 +59,7 @@ def calibrate(
     key_peaks, value_peaks = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
 
     def observe(layer: int, keys: Float32, values: Float32) -> tuple[Float32, Float32]:
-        np.maximum(key_peaks[layer], _pair_lengths(keys).max(0), out=key_peaks[layer])
+        np.maximum(key_peaks[layer], _pair_lengths(keys, spec.rotary_size).max(0), out=key_peaks[layer])
         np.maximum(value_peaks[layer], np.abs(values).max(0), out=value_peaks[layer])
         if not (np.isfinite(key_peaks[layer]).all() and np.isfinite(value_peaks[layer]).all()):
             raise ExportError(
@@ -87,11 +87,14 @@ def int8_cache(scales: Sequence[LayerScales]) -> Cache:
     return round_trip
 
 
-def _pair_lengths(keys: Float32) -> Float32:
-    """For each channel, the length of the pair (i, i + head_dim / 2) it rotates in; shaped as keys."""
-    first, second = np.split(keys, 2, axis=-1)
+def _pair_lengths(keys: Float32, rotary_size: int) -> Float32:
+    """For each channel, the length of the pair (i, i + rotary_size / 2) it rotates in; shaped as keys.
+
+    Channels from `rotary_size` on don't rotate: there it is their own magnitude.
+    """
+    first, second, still = np.split(keys, [rotary_size // 2, rotary_size], axis=-1)
     lengths = np.hypot(first, second)
-    return np.concatenate([lengths, lengths], axis=-1)
+    return np.concatenate([lengths, lengths, np.abs(still)], axis=-1)
 
 
 def _scales(peaks: Float32) -> Float32:

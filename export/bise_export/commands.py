@@ -77,6 +77,8 @@ def export(
         f"[bold]{bundle.name}[/] → {out}: {size(sum(file.size_bytes for file in bundle.files))}, "
         f"{weights.bits_per_weight:.2f} bits per weight"
     )
+    for note in bundle.provenance.notes:
+        console.print(f"note: {note}", markup=False)
 
 
 def inspect(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bise_export.quant.formats import Format
@@ -17,6 +18,7 @@ class Matrix:
         name: its name in the graph, without the suffix that its format adds.
         parts: canonical checkpoint weights.
         kind: the tensor class it counts for: "embedding", "attention", "mlp" or "head".
+        bias: what is added to each product with it, if anything.
     """
 
     name: str
@@ -25,14 +27,22 @@ class Matrix:
     columns: int
     format: Format
     kind: str
+    bias: Vector | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Vector:
-    """A norm's gain [size], by its canonical name."""
+    """A norm's gain or a projection's bias [size] of the bundle: the checkpoint's `parts`, one after the other.
+
+    Attributes:
+        parts: canonical checkpoint weights.
+        kind: the tensor class it counts for: "norm" or "bias".
+    """
 
     name: str
+    parts: tuple[str, ...]
     size: int
+    kind: str
 
 
 EMBEDDING = "model.embed_tokens"
@@ -52,7 +62,8 @@ def matrices(spec: ModelSpec, recipe: Recipe) -> list[Matrix]:
 
     def packed(name: str, parts: tuple[str, ...], form: Format, kind: str) -> Matrix:
         weights = tuple(f"{part}.weight" for part in parts)
-        return Matrix(name, weights, sum(shapes[weight][0] for weight in weights), shapes[weights[0]][1], form, kind)
+        rows, columns = sum(shapes[weight][0] for weight in weights), shapes[weights[0]][1]
+        return Matrix(name, weights, rows, columns, form, kind, _bias(name, parts, shapes))
 
     vocabulary = recipe.embedding.dividing(spec.hidden_size)
     found = [packed(EMBEDDING, (EMBEDDING,), vocabulary, "embedding")]
@@ -66,5 +77,25 @@ def matrices(spec: ModelSpec, recipe: Recipe) -> list[Matrix]:
 
 
 def vectors(spec: ModelSpec) -> list[Vector]:
-    """Every norm of the model."""
-    return [Vector(name, shape[0]) for name, shape in spec.weight_shapes().items() if len(shape) == 1]
+    """Every norm of the model, then every bias."""
+    shapes = spec.weight_shapes()
+    norms = [
+        Vector(name, (name,), shape[0], "norm")
+        for name, shape in shapes.items()
+        if len(shape) == 1 and name.endswith(".weight")
+    ]
+    biases = [
+        _bias(prefix + name, tuple(prefix + part for part in parts), shapes)
+        for layer in range(spec.num_layers)
+        for prefix in [f"model.layers.{layer}."]
+        for name, parts, _ in _PACKED
+    ]
+    return [*norms, *(bias for bias in biases if bias is not None)]
+
+
+def _bias(name: str, parts: tuple[str, ...], shapes: Mapping[str, tuple[int, ...]]) -> Vector | None:
+    """The bias of the matrix `name`, if its parts have one."""
+    biases = tuple(f"{part}.bias" for part in parts)
+    present = [bias for bias in biases if bias in shapes]
+    assert len(present) in (0, len(biases)), f"{name}: only {present} of {biases}"
+    return Vector(f"{name}.bias", biases, sum(shapes[bias][0] for bias in biases), "bias") if present else None

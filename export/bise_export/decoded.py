@@ -15,10 +15,11 @@ import onnx
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from bise_export.architecture import spec_of
 from bise_export.quant.formats import unpack
 from bise_export.quant.kv import LayerScales
+from bise_export.sources.views import Rows
 from bise_export.sources.weight import Float32, Weight
-from bise_export.spec import ModelSpec
 from bise_proto.bundle import BundleError
 from bise_proto.v1 import bundle_pb2
 
@@ -39,32 +40,6 @@ _PACKED = {
 }
 # Operators that read packed integers, and which of their inputs those are.
 _BLOCK_OPERATORS = {"MatMulNBits": 1, "GatherBlockQuantized": 0}
-
-
-def spec_of(bundle: bundle_pb2.Bundle) -> ModelSpec:
-    """The numbers of a bundle's model, from its manifest.
-
-    Raises:
-        SourceError: a number is out of its bounds.
-    """
-    architecture, tokenizer = bundle.architecture, bundle.tokenizer
-    return ModelSpec(
-        family=architecture.family,
-        hidden_size=architecture.hidden_size,
-        intermediate_size=architecture.intermediate_size,
-        num_layers=architecture.num_layers,
-        num_heads=architecture.num_heads,
-        num_kv_heads=architecture.num_kv_heads,
-        head_dim=architecture.head_dim,
-        vocab_size=architecture.vocab_size,
-        trained_context=architecture.trained_context,
-        rms_norm_eps=architecture.rms_norm_eps,
-        rope_theta=architecture.rope_theta,
-        tied_embeddings=architecture.tied_embeddings,
-        bos_token_id=tokenizer.bos_token_id if tokenizer.HasField("bos_token_id") else None,
-        eos_token_ids=tuple(tokenizer.eos_token_ids),
-        sliding_window=architecture.sliding_window or None,
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,26 +122,6 @@ class Blocked:
         return values.reshape(count, -1)[:, : self.columns]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Some rows of a matrix that is stored together with others."""
-
-    whole: Weight
-    first_row: int
-    shape: tuple[int, ...]
-
-    @property
-    def dtype(self) -> str:
-        return self.whole.dtype
-
-    @property
-    def file(self) -> Path:
-        return self.whole.file
-
-    def rows(self, start: int, stop: int) -> Float32:
-        return self.whole.rows(self.first_row + start, self.first_row + stop)
-
-
 class Decoded:
     """A bundle's graph file, opened for its weights.
 
@@ -190,10 +145,7 @@ class Decoded:
     def weights(self) -> dict[str, Weight]:
         """Every weight of the model by canonical name, read lazily."""
         shapes = self.spec.weight_shapes()
-        return {
-            name: self._matrix_part(name, shapes) if len(shape) > 1 else Floating(self._tensor(name, shape))
-            for name, shape in shapes.items()
-        }
+        return {name: self._part(name, shapes) for name in shapes}
 
     def kv_scales(self) -> tuple[LayerScales, ...]:
         """Scales of the int8 cache, by layer."""
@@ -211,19 +163,24 @@ class Decoded:
             for layer in range(self.spec.num_layers)
         )
 
-    def _matrix_part(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Weight:
-        module = name.removesuffix(".weight")
-        # model.layers.{i}.self_attn.q_proj → model.layers.{i}. and self_attn.q_proj
+    def _part(self, name: str, shapes: Mapping[str, tuple[int, ...]]) -> Weight:
+        # model.layers.{i}.self_attn.q_proj.weight → model.layers.{i}., self_attn.q_proj and weight
+        module, suffix = name.rsplit(".", 1)
         layer, part = "", module
         if module.startswith("model.layers."):
             prefix = module.split(".", 3)
             layer, part = ".".join(prefix[:3]) + ".", prefix[3]
         stored, parts = _PACKED.get(part, (part, (part,)))
-        rows = {each: shapes[f"{layer}{each}.weight"][0] for each in parts}
-        whole = self._matrix(layer + stored, sum(rows.values()), shapes[name][1])
+        rows = {each: shapes[f"{layer}{each}.{suffix}"][0] for each in parts}
+        whole = self._whole(layer + stored, suffix, (sum(rows.values()), *shapes[name][1:]))
         if len(parts) == 1:
             return whole
-        return Part(whole, sum(rows[each] for each in parts[: parts.index(part)]), shapes[name])
+        return Rows(whole, sum(rows[each] for each in parts[: parts.index(part)]), shapes[name])
+
+    def _whole(self, name: str, suffix: str, shape: tuple[int, ...]) -> Weight:
+        if len(shape) == 1:
+            return Floating(self._tensor(f"{name}.{suffix}", shape))
+        return self._matrix(name, *shape)
 
     def _matrix(self, name: str, rows: int, columns: int) -> Weight:
         if f"{name}.weight" in self._initializers:

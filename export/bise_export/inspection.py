@@ -48,7 +48,7 @@ def render(bundle: bundle_pb2.Bundle, folder: Path) -> RenderableType:
 def _model(bundle: bundle_pb2.Bundle) -> Iterable[tuple[str, str]]:
     a = bundle.architecture
     shared = "shared with the embedding" if a.tied_embeddings else "its own"
-    window = f", sliding window of {a.sliding_window:,}" if a.sliding_window else ""
+    window = f", sliding window of {a.sliding_window:,}{_windowed_layers(a)}" if a.sliding_window else ""
     yield "family", a.family
     yield "parameters", _millions(a.parameters)
     yield "size", size(sum(file.size_bytes for file in bundle.files))
@@ -56,6 +56,10 @@ def _model(bundle: bundle_pb2.Bundle) -> Iterable[tuple[str, str]]:
     yield "attention", f"{a.num_heads} heads on {a.num_kv_heads} key-value heads of {a.head_dim}{window}"
     yield "vocabulary", f"{a.vocab_size:,} tokens, output matrix {shared}"
     yield "runs on", bundle.graph.target
+
+
+def _windowed_layers(a: bundle_pb2.Architecture) -> str:
+    return f" in {a.num_layers - len(a.full_attention_layers)} layers" if a.full_attention_layers else ""
 
 
 def _weights(quantization: bundle_pb2.Quantization) -> RenderableType:
@@ -103,6 +107,8 @@ def _provenance(provenance: bundle_pb2.Provenance) -> Iterable[tuple[str, str]]:
     yield "source", provenance.source_kind
     for file in provenance.source_files:
         yield "", f"{file.path}  {size(file.size_bytes)}  {file.sha256[:_HASH_SHOWN]}"
+    for note in provenance.notes:
+        yield "note", note
     yield (
         "tools",
         ", ".join(f"{name} {version}" for name, version in sorted(provenance.tools.items())) or "not recorded",

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
-from math import prod
 from pathlib import Path
 
 from google.protobuf import json_format
 
+from bise_export.architecture import architecture_of
 from bise_export.contents import Matrix, Vector
 from bise_export.quant.kv import Cache
 from bise_export.quant.recipes import Recipe
 from bise_export.sources.checkpoint import Checkpoint, TokenizerInfo
-from bise_export.spec import ModelSpec
 from bise_proto.bundle import FORMAT_VERSION, MANIFEST, describe, sha256
 from bise_proto.v1 import bundle_pb2
 
@@ -32,14 +31,19 @@ def manifest(
     tokenizer: TokenizerInfo,
     name: str,
     bundle_version: str,
+    notes: Sequence[str] = (),
 ) -> bundle_pb2.Bundle:
-    """Everything but accuracy, source hashes and files, which come last."""
+    """Everything but accuracy, source hashes and files, which come last.
+
+    Args:
+        notes: what a person should know, besides the checkpoint's own.
+    """
     spec = checkpoint.spec
     return bundle_pb2.Bundle(
         format_version=FORMAT_VERSION,
         name=name,
         version=bundle_version,
-        architecture=_architecture(spec),
+        architecture=architecture_of(spec),
         graph=bundle_pb2.Graph(
             target=recipe.target,
             context=context,
@@ -53,7 +57,11 @@ def manifest(
         quantization=_quantization(recipe, matrices, vectors),
         tokenizer=tokenizer.tokenizer,
         chat_format=tokenizer.chat_format,
-        provenance=bundle_pb2.Provenance(source_kind=checkpoint.kind, tools={tool: version(tool) for tool in _TOOLS}),
+        provenance=bundle_pb2.Provenance(
+            source_kind=checkpoint.kind,
+            tools={tool: version(tool) for tool in _TOOLS},
+            notes=[*checkpoint.notes, *notes],
+        ),
     )
 
 
@@ -70,25 +78,6 @@ def write_manifest(folder: Path, bundle: bundle_pb2.Bundle, sources: Iterable[Pa
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def _architecture(spec: ModelSpec) -> bundle_pb2.Architecture:
-    return bundle_pb2.Architecture(
-        family=spec.family,
-        num_layers=spec.num_layers,
-        hidden_size=spec.hidden_size,
-        intermediate_size=spec.intermediate_size,
-        num_heads=spec.num_heads,
-        num_kv_heads=spec.num_kv_heads,
-        head_dim=spec.head_dim,
-        vocab_size=spec.vocab_size,
-        tied_embeddings=spec.tied_embeddings,
-        rope_theta=spec.rope_theta,
-        rms_norm_eps=spec.rms_norm_eps,
-        trained_context=spec.trained_context,
-        sliding_window=spec.sliding_window or 0,
-        parameters=sum(prod(shape) for shape in spec.weight_shapes().values()),
-    )
-
-
 def _quantization(recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[Vector]) -> bundle_pb2.Quantization:
     classes: dict[str, bundle_pb2.TensorClass] = {}
 
@@ -102,7 +91,9 @@ def _quantization(recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[
         size_bytes = matrix.rows * sum(tensor.row_bytes for tensor in stored)
         count(matrix.kind, matrix.format.name, matrix.rows * matrix.columns, size_bytes)
     for vector in vectors:
-        count("norm", f"fp{8 * recipe.activations.itemsize}", vector.size, vector.size * recipe.activations.itemsize)
+        count(
+            vector.kind, f"fp{8 * recipe.activations.itemsize}", vector.size, vector.size * recipe.activations.itemsize
+        )
     total_bytes = sum(each.bytes for each in classes.values())
     total_parameters = sum(each.parameters for each in classes.values())
     return bundle_pb2.Quantization(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from math import isfinite, prod
@@ -111,8 +111,10 @@ def export(source: Path, target: Path, options: ExportOptions, progress: Progres
     """
     progress.step("reading the checkpoint")
     checkpoint = open_checkpoint(source)
-    spec = checkpoint.spec
-    context = _context(spec, options.context)
+    context = _context(checkpoint.spec, options.context)
+    notes = _rope_notes(checkpoint.spec, context)
+    spec = checkpoint.spec.for_context(context)
+    checkpoint = replace(checkpoint, spec=spec)
     plan = recipe(options.precision, options.block_size, options.target, options.activations, options.vocabulary)
     matrices, vectors = contents.matrices(spec, plan), contents.vectors(spec)
     with published(target, replace=options.overwrite) as folder:
@@ -129,7 +131,7 @@ def export(source: Path, target: Path, options: ExportOptions, progress: Progres
             _store_tables(file, spec, context, plan.activations, cache)
         ir.save(model, folder / MODEL_FILE)
         name = options.name or checkpoint.name
-        bundle = manifest(checkpoint, plan, cache, context, matrices, vectors, tokenizer, name, options.version)
+        bundle = manifest(checkpoint, plan, cache, context, matrices, vectors, tokenizer, name, options.version, notes)
         if _measures(options, spec, layout.size_bytes):
             progress.step("measuring accuracy")
             bundle.accuracy.CopyFrom(_accuracy(folder, bundle, checkpoint, thoroughly=options.verify is True))
@@ -146,6 +148,15 @@ def _context(spec: ModelSpec, asked: int | None) -> int:
             f"--context: expected 1 to {spec.trained_context}, which the model was trained for, got {asked}."
         )
     return asked
+
+
+def _rope_notes(spec: ModelSpec, context: int) -> list[str]:
+    """What to say of the choice that a bundle of this context makes for good."""
+    short = spec.rope_scaling.short_context
+    if short is None:
+        return []
+    kind, other = ("short", f"beyond {short:,}") if context <= short else ("long", f"of at most {short:,}")
+    return [f"rotary embedding by its {kind} factors, for a context of {context:,}; one {other} takes the others"]
 
 
 def _cache(

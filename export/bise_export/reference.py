@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bise_export.errors import ExportError
 from bise_export.sources.weight import Float32, Weight
-from bise_export.spec import ModelSpec
+from bise_export.spec import Activation, ModelSpec
 
 CHUNK_BYTES = 32 << 20
 """Float32 rows of a weight, or scores of an attention, held at once.
@@ -84,7 +84,8 @@ class Reference:
         """The second half of `each_logits`, from what `hidden` gave."""
         head = "model.embed_tokens" if self.spec.tied_embeddings else "lm_head"
         for group in _groups(hidden, logits_bytes // (4 * self.spec.vocab_size)):
-            yield from _split(self._project(np.concatenate(group), head), [len(one) for one in group])
+            logits = _soft_capped(self._project(np.concatenate(group), head), self.spec.logit_softcap)
+            yield from _split(logits, [len(one) for one in group])
 
     def hidden(self, prompts: Sequence[Sequence[int]]) -> list[Float32]:
         """The state [tokens, hidden] that the output matrix sees (after the last norm), of every prompt."""
@@ -97,17 +98,20 @@ class Reference:
             return []
         lengths = [len(prompt) for prompt in prompts]
         x = self._embed(np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts]))  # [all tokens, hidden]
+        norms = self.spec.norms
         for layer in range(self.spec.num_layers):
-            prefix = f"model.layers.{layer}"
-            x += self._attention(layer, self._norm(x, f"{prefix}.input_layernorm"), lengths)
-            x += self._mlp(layer, self._norm(x, f"{prefix}.post_attention_layernorm"))
+            prefix = f"model.layers.{layer}."
+            update = self._attention(layer, self._norm(x, prefix + norms.attention_in), lengths)
+            x += update if norms.attention_out is None else self._norm(update, prefix + norms.attention_out)
+            update = self._mlp(layer, self._norm(x, prefix + norms.mlp_in))
+            x += update if norms.mlp_out is None else self._norm(update, prefix + norms.mlp_out)
         return _split(self._norm(x, "model.norm"), lengths)
 
     def _embed(self, ids: NDArray[np.int64]) -> Float32:
         table = self._weights["model.embed_tokens.weight"]
         unique, inverse = np.unique(ids, return_inverse=True)
         rows: Float32 = np.concatenate([table.rows(row, row + 1) for row in unique.tolist()])
-        return rows[inverse]
+        return rows[inverse] * np.float32(self.spec.embedding_scale)
 
     def _norm(self, x: Float32, name: str) -> Float32:
         scale = self._weights[f"{name}.weight"].rows(0, self.spec.hidden_size)
@@ -123,12 +127,15 @@ class Reference:
         for start in range(0, rows, step):
             stop = min(start + step, rows)
             out[:, start:stop] = x @ weight.rows(start, stop).T
+        if name.split(".", 3)[-1] in self.spec.biased:  # model.layers.{i}.self_attn.q_proj
+            out += self._weights[f"{name}.bias"].rows(0, rows)
         return out
 
     def _mlp(self, layer: int, x: Float32) -> Float32:
         prefix = f"model.layers.{layer}.mlp"
         return self._project(
-            _silu(self._project(x, f"{prefix}.gate_proj")) * self._project(x, f"{prefix}.up_proj"),
+            _ACTIVATIONS[self.spec.activation](self._project(x, f"{prefix}.gate_proj"))
+            * self._project(x, f"{prefix}.up_proj"),
             f"{prefix}.down_proj",
         )
 
@@ -137,30 +144,31 @@ class Reference:
         q = self._project(x, f"{prefix}.q_proj").reshape(-1, spec.num_heads, spec.head_dim)
         k = self._project(x, f"{prefix}.k_proj").reshape(-1, spec.num_kv_heads, spec.head_dim)
         v = self._project(x, f"{prefix}.v_proj").reshape(-1, spec.num_kv_heads, spec.head_dim)
-        cos, sin = rotary_tables(spec, max(lengths))
         context = []
         for queries, keys, values in zip(_split(q, lengths), _split(k, lengths), _split(v, lengths), strict=True):
+            cos, sin = rotary_tables(spec, len(keys))
             stored = self._cache(layer, _rotate(keys, cos, sin), values)
-            context.append(self._attend(_rotate(queries, cos, sin), *stored))
+            context.append(self._attend(layer, _rotate(queries, cos, sin), *stored))
         return self._project(np.concatenate(context), f"{prefix}.o_proj")
 
-    def _attend(self, queries: Float32, keys: Float32, values: Float32) -> Float32:
+    def _attend(self, layer: int, queries: Float32, keys: Float32, values: Float32) -> Float32:
         """Causal attention of one prompt: [tokens, heads, head_dim] → [tokens, heads * head_dim]."""
         spec, tokens = self.spec, len(queries)
         groups = spec.num_heads // spec.num_kv_heads
         # The query heads of one group share a key head: [kv_heads, group, tokens, head_dim].
         q = queries.reshape(tokens, spec.num_kv_heads, groups, spec.head_dim).transpose(1, 2, 0, 3)
-        q = q * np.float32(1 / np.sqrt(spec.head_dim))
+        q = q * np.float32(spec.attention_scale or 1 / np.sqrt(spec.head_dim))
         k, v = keys.transpose(1, 2, 0), values.swapaxes(0, 1)  # [kv_heads, head_dim, tokens], [kv_heads, tokens, …]
         out = np.empty_like(q)
         block = max(1, self._chunk_bytes // (4 * spec.num_heads * tokens))
         for start in range(0, tokens, block):
             stop = min(start + block, tokens)
             distance = np.arange(start, stop)[:, None] - np.arange(stop)  # [block, stop]
-            hidden = (distance < 0) | (distance >= (spec.sliding_window or tokens))
+            hidden = (distance < 0) | (distance >= (spec.window(layer) or tokens))
             # A group's heads and the block's tokens are rows of one product: few and large, as BLAS likes them.
             rows = q[:, :, start:stop].reshape(spec.num_kv_heads, -1, spec.head_dim)
             scores = (rows @ k[:, :, :stop]).reshape(spec.num_kv_heads, groups, stop - start, stop)
+            scores = _soft_capped(scores, spec.attention_softcap)
             scores[..., hidden] = -np.inf
             context = _softmax(scores).reshape(spec.num_kv_heads, -1, stop) @ v[:, :stop]
             out[:, :, start:stop] = context.reshape(spec.num_kv_heads, groups, stop - start, spec.head_dim)
@@ -168,20 +176,28 @@ class Reference:
 
 
 def rotary_tables(spec: ModelSpec, tokens: int) -> tuple[Float32, Float32]:
-    """Cosines and sines [tokens, head_dim / 2] of position × theta^(-2i / head_dim) (RoFormer, section 3.4.2).
+    """Cosines and sines [tokens, rotary_size / 2] of position × theta^(-2i / rotary_size) (RoFormer, section 3.4.2).
 
-    The angles are float64: a float32 product at position 30,000 is already off by 0.002 rad.
+    With rope scaling, each frequency over its divisor and all of them magnified. The angles are float64: a float32
+    product at position 30,000 is already off by 0.002 rad.
     """
-    frequencies = spec.rope_theta ** (-np.arange(0, spec.head_dim, 2, dtype=np.float64) / spec.head_dim)
+    size, scaling = spec.rotary_size, spec.rope_scaling.for_context(tokens)
+    divisors = np.array(scaling.divisors or (1.0,), np.float64)
+    frequencies = spec.rope_theta ** (-np.arange(0, size, 2, dtype=np.float64) / size) / divisors
     angles = np.arange(tokens, dtype=np.float64)[:, None] * frequencies
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+    cos, sin = scaling.magnitude * np.cos(angles), scaling.magnitude * np.sin(angles)
+    return cos.astype(np.float32), sin.astype(np.float32)
 
 
 def _rotate(x: Float32, cos: Float32, sin: Float32) -> Float32:
-    """Rotary embedding, half rotation: pairs (i, i + head_dim / 2) of each head; x [tokens, heads, head_dim]."""
-    first, second = np.split(x, 2, axis=-1)
-    cos, sin = cos[: len(x), None], sin[: len(x), None]
-    return np.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    """Rotary embedding, half rotation: pairs (i, i + size / 2) of each head's first `size` channels, the rest as it is.
+
+    x is [tokens, heads, head_dim], cos and sin [tokens, size / 2].
+    """
+    pairs = cos.shape[1]
+    first, second, still = np.split(x, [pairs, 2 * pairs], axis=-1)
+    cos, sin = cos[:, None], sin[:, None]
+    return np.concatenate([first * cos - second * sin, second * cos + first * sin, still], axis=-1)
 
 
 def _silu(x: Float32) -> Float32:
@@ -189,6 +205,22 @@ def _silu(x: Float32) -> Float32:
     decay = np.exp(-np.abs(x))
     gated: Float32 = x * np.where(x >= 0, np.float32(1), decay) / (1 + decay)
     return gated
+
+
+def _gelu_tanh(x: Float32) -> Float32:
+    """x/2 · (1 + tanh(√(2/π) · (x + 0.044715 x³))) (Hendrycks and Gimpel, 2016)."""
+    gated: Float32 = (
+        np.float32(0.5) * x * (1 + np.tanh(np.float32(np.sqrt(2 / np.pi)) * (x + np.float32(0.044715) * x**3)))
+    )
+    return gated
+
+
+_ACTIVATIONS: Mapping[Activation, Callable[[Float32], Float32]] = {"silu": _silu, "gelu_tanh": _gelu_tanh}
+
+
+def _soft_capped(x: Float32, cap: float | None) -> Float32:
+    """cap · tanh(x / cap) (Gemma 2, section 2); x itself without a cap."""
+    return x if cap is None else np.float32(cap) * np.tanh(x / np.float32(cap))
 
 
 def _softmax(scores: Float32) -> Float32:

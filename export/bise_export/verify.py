@@ -15,8 +15,9 @@ from pathlib import Path
 import onnx
 
 from bise_export.agreement import Agreement, compare
+from bise_export.architecture import spec_of
 from bise_export.calibration import int8_cache
-from bise_export.decoded import Decoded, read_model, spec_of
+from bise_export.decoded import Decoded, read_model
 from bise_export.errors import SourceError
 from bise_export.prompts import VERIFICATION, token_prompts
 from bise_export.reference import Reference, float32_cache
@@ -123,14 +124,15 @@ def measure_accuracy(
         ExportError: the bundle's tokenizer can't be read, a package is missing, or `against` is another model.
     """
     spec = spec_of(bundle)
-    if _architecture(against.spec) != _architecture(spec):
+    checkpoint_spec = against.spec.for_context(bundle.graph.context)
+    if _architecture(checkpoint_spec) != _architecture(spec):
         raise SourceError(
             f"{against.name}: expected the checkpoint that {folder} was made from, got another model: "
-            f"{against.spec} instead of {spec}. Verify against the right one, or with none."
+            f"{checkpoint_spec} instead of {spec}. Verify against the right one, or with none."
         )
     step("running the graph as it ships against the checkpoint's weights")
     model = read_model(folder / bundle.graph.model_file).SerializeToString()
-    reference = Reference(against.spec, against.weights, chunk_bytes=_CHUNK_BYTES)
+    reference = Reference(checkpoint_spec, against.weights, chunk_bytes=_CHUNK_BYTES)
     return _run(folder, bundle, model, reference)[0]
 
 

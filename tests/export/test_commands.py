@@ -67,7 +67,7 @@ def shard_outside(folder):
 
 
 def unsupported_rope(folder):
-    return huggingface(folder, config={"rope_scaling": {"rope_type": "yarn", "factor": 4.0}})
+    return huggingface(folder, config={"rope_scaling": {"rope_type": "dynamic", "factor": 4.0}})
 
 
 def missing_weight(folder):
@@ -106,7 +106,7 @@ def odd_head(folder):
         (weights_that_are_no_numbers, ["model.safetensors", "up_proj", "finite", "got nan", "[7, 3]"]),
         (missing_shard, ["model-00002-of-00003.safetensors"]),
         (shard_outside, ["model.safetensors.index.json", "../../etc/passwd"]),
-        (unsupported_rope, ["config.json", "yarn"]),
+        (unsupported_rope, ["config.json", "dynamic"]),
         (missing_weight, ["model.layers.1.mlp.up_proj.weight"]),
         (unused_weight, ["model.layers.0.self_attn.q_proj.lora"]),
         (wrong_shape, ["model.norm.weight", "63", "64"]),

@@ -114,6 +114,19 @@ def test_an_accuracy_not_measured_says_how_to_measure_it():
     assert "bise verify BUNDLE --against CHECKPOINT" in page(unmeasured)
 
 
+def test_notes_and_layers_without_a_window_are_shown():
+    noted = bundle_pb2.Bundle()
+    noted.CopyFrom(BUNDLE)
+    noted.provenance.notes.append("image input is left out: 7 parameters")
+    noted.architecture.sliding_window = 4096
+    assert "sliding window of 4,096" in page(noted)
+    noted.architecture.full_attention_layers.extend(range(1, 30, 2))
+
+    shown = page(noted)
+    assert "image input is left out: 7 parameters" in shown
+    assert "sliding window of 4,096 in 15 layers" in shown
+
+
 def test_a_manifest_of_nothing_but_defaults_still_renders():
     assert "bits per weight" in page(bundle_pb2.Bundle())
 

@@ -11,7 +11,8 @@ import pytest
 from google.protobuf import json_format
 
 from bise_export.agreement import compare
-from bise_export.decoded import Decoded, spec_of
+from bise_export.architecture import spec_of
+from bise_export.decoded import Decoded
 from bise_export.errors import ExportError, SourceError
 from bise_export.prompts import VERIFICATION
 from bise_export.reference import Reference

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bise_export.decoded import spec_of
+from bise_export.architecture import spec_of
 from bise_export.pipeline import ExportOptions, export
 from bise_export.prompts import VERIFICATION, token_prompts
 from bise_export.reference import Reference

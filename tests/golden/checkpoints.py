@@ -17,7 +17,9 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
 
-from bise_export.sources.names import GGUF, MISTRAL, ROTATED, canonical, pattern_of
+from bise_export.families.storage import Storage
+from bise_export.sources.gguf_architecture import ARCHITECTURES
+from bise_export.sources.names import MISTRAL, ROTATED, canonical, layer_of, pattern_of
 from bise_export.spec import ModelSpec
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -126,21 +128,27 @@ def write_gguf(
     """A GGUF file at `path`, matrices of the element type `dtype`; a `metadata` value of None leaves its key out."""
     path.parent.mkdir(parents=True, exist_ok=True)
     vocabulary, merges = _vocabulary(spec.vocab_size)
-    writer = GGUFWriter(path, "llama")
+    name = "llama" if spec.family in ("mistral", "ministral") else spec.family
+    architecture, scaling = ARCHITECTURES[name], spec.rope_scaling
+    writer = GGUFWriter(path, name)
     values: dict[str, str | int | float | bool | Sequence[object] | None] = {
         "general.name": "tiny",
-        "llama.block_count": spec.num_layers,
-        "llama.context_length": spec.trained_context,
-        "llama.embedding_length": spec.hidden_size,
-        "llama.feed_forward_length": spec.intermediate_size,
-        "llama.attention.head_count": spec.num_heads,
-        "llama.attention.head_count_kv": spec.num_kv_heads,
-        "llama.attention.key_length": spec.head_dim,
-        "llama.attention.value_length": spec.head_dim,
-        "llama.attention.layer_norm_rms_epsilon": spec.rms_norm_eps,
-        "llama.attention.sliding_window": spec.sliding_window,
-        "llama.rope.dimension_count": spec.head_dim,
-        "llama.rope.freq_base": spec.rope_theta,
+        f"{name}.block_count": spec.num_layers,
+        f"{name}.context_length": spec.trained_context,
+        f"{name}.embedding_length": spec.hidden_size,
+        f"{name}.feed_forward_length": spec.intermediate_size,
+        f"{name}.attention.head_count": spec.num_heads,
+        f"{name}.attention.head_count_kv": spec.num_kv_heads,
+        f"{name}.attention.key_length": spec.head_dim,
+        f"{name}.attention.value_length": spec.head_dim,
+        f"{name}.attention.layer_norm_rms_epsilon": spec.rms_norm_eps,
+        f"{name}.attention.sliding_window": spec.sliding_window,
+        f"{name}.rope.dimension_count": spec.rotary_size,
+        f"{name}.rope.freq_base": spec.rope_theta,
+        f"{name}.rope.scaling.original_context_length": scaling.short_context,
+        f"{name}.rope.scaling.attn_factor": scaling.magnitude if scaling.long_divisors else None,
+        f"{name}.attn_logit_softcapping": spec.attention_softcap,
+        f"{name}.final_logit_softcapping": spec.logit_softcap,
         "tokenizer.ggml.model": "gpt2",
         "tokenizer.ggml.pre": "gpt-2",
         "tokenizer.ggml.tokens": list(vocabulary),
@@ -156,11 +164,19 @@ def write_gguf(
     for key, value in (values | dict(metadata or {})).items():
         _ADD[type(value)](writer, key, value)
     kind = GGMLQuantizationType[dtype]
-    for name, array in stored_as(weights, GGUF, spec).items():
+    fused = in_storage(weights, architecture.storage)
+    factors = {"rope_factors_long.weight": scaling.long_divisors, "rope_factors_short.weight": scaling.divisors}
+    if not scaling.long_divisors:
+        factors = {"rope_freqs.weight": scaling.divisors}
+    for tensor, numbers in factors.items():
+        if numbers:
+            writer.add_tensor(tensor, np.array(numbers, np.float32))
+    stored = stored_as(fused, architecture.names, spec, rotated=architecture.interleaved)
+    for tensor, array in stored.items():
         if array.ndim == 1:
-            writer.add_tensor(name, array)
+            writer.add_tensor(tensor, array)
         else:
-            writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
+            writer.add_tensor(tensor, gguf.quants.quantize(array, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -209,8 +225,28 @@ def write_tekken(path: Path, vocab_size: int) -> Path:
     return write_json(path, {"config": config, "vocab": vocab})
 
 
-def stored_as(weights: Weights, table: Mapping[str, str], spec: ModelSpec) -> dict[str, NDArray[np.float32]]:
-    """`weights` as a format with this name `table` stores them: q and k rows for interleaved RoPE.
+def in_storage(weights: Weights, storage: Storage) -> dict[str, NDArray[np.float32]]:
+    """`weights` as a family stores them: fused, under other names, gains less an offset."""
+    found = dict(weights)
+    for name in weights:
+        if len(weights[name].shape) == 1 and name.endswith("norm.weight"):
+            found[name] = weights[name] - np.float32(storage.gain_offset)
+        for fused, parts in storage.fused.items():
+            if pattern_of(name) == parts[0]:
+                names = [part.replace("#", layer_of(name)) for part in parts]
+                found[fused.replace("#", layer_of(name))] = np.concatenate([found.pop(each) for each in names])
+    renamed = {}
+    for name, values in found.items():
+        prefixes = ((old, new) for old, new in storage.prefixes.items() if name.startswith(new))
+        written, instead = next(prefixes, ("", ""))
+        renamed[written + name.removeprefix(instead)] = values
+    return renamed
+
+
+def stored_as(
+    weights: Weights, table: Mapping[str, str], spec: ModelSpec, *, rotated: bool = True
+) -> dict[str, NDArray[np.float32]]:
+    """`weights` as a format with this name `table` stores them; `rotated`: q and k rows for interleaved RoPE.
 
     A name the table does not lead to is kept, for checkpoints that are wrong on purpose.
     """
@@ -221,7 +257,7 @@ def stored_as(weights: Weights, table: Mapping[str, str], spec: ModelSpec) -> di
         if (known := canonical(name.replace("#", str(layer)), table))
     }
     return {
-        names.get(name, name): interleaved(array, spec.head_dim) if pattern_of(name) in ROTATED else array
+        names.get(name, name): interleaved(array, spec.head_dim) if rotated and pattern_of(name) in ROTATED else array
         for name, array in weights.items()
     }
 

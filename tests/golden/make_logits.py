@@ -1,13 +1,15 @@
 """Golden logits of the tiny models, computed by transformers: an oracle that shares no line with bise.
 
-Run it (`python tests/golden/make_logits.py`, needs the `reference` extra) when `tiny.py` changes, and commit what it
-writes: `logits.npz` beside it, one float32 array [tokens, vocab] per model and prompt, and what made them.
+Run it (`python tests/golden/make_logits.py`, needs the `reference` extra) when `tiny.py` or `families.py` changes, and
+commit what it writes: `logits.npz` beside it, one float32 array [tokens, vocab] per model and prompt, and what made
+them.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ PROMPTS = {
     "short": [11, 5, 300],
     "single": [1],
 }
+FAMILY_PROMPTS = ("long", "short")
 
 
 def transformers_logits(name: str) -> dict[str, NDArray[np.float32]]:
@@ -60,14 +63,36 @@ def transformers_logits(name: str) -> dict[str, NDArray[np.float32]]:
         return {key: model(torch.tensor([ids])).logits[0].numpy() for key, ids in PROMPTS.items()}
 
 
+def family_logits(name: str) -> dict[str, NDArray[np.float32]]:
+    """Logits [tokens, vocab] of the longer prompts under `families.write`, as transformers reads its files."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+    from golden import families
+
+    with TemporaryDirectory() as folder:
+        families.write(Path(folder), name)
+        images = "vision_config" in families.CONFIGS[name]
+        model, info = (AutoModelForImageTextToText if images else AutoModelForCausalLM).from_pretrained(
+            folder, dtype=torch.float32, attn_implementation="eager", output_loading_info=True
+        )
+        known = AutoConfig.from_pretrained(folder)
+    if problems := {key: found for key, found in info.items() if found}:
+        raise SystemExit(f"{name}: expected every weight of {known.model_type} to have its place, got {problems}")
+    model.eval()
+    with torch.no_grad():
+        return {key: model(torch.tensor([PROMPTS[key]])).logits[0].numpy() for key in FAMILY_PROMPTS}
+
+
 def main() -> None:
     """Writes `logits.npz`."""
     import torch
     import transformers
 
-    from golden import tiny
+    from golden import families, tiny
 
     arrays = {f"{name}/{key}": values for name in tiny.SPECS for key, values in transformers_logits(name).items()}
+    arrays |= {f"{name}/{key}": values for name in families.SPECS for key, values in family_logits(name).items()}
     made_with = np.array(
         f"transformers {transformers.__version__}, torch {torch.__version__}, float32, eager attention"
     )

@@ -34,11 +34,13 @@ SPECS = {"llama": LLAMA, "mistral": MISTRAL, "sliding": SLIDING}
 
 
 def weights(spec: ModelSpec, seed: int = 0) -> dict[str, NDArray[np.float32]]:
-    """Random float32 weights of every name and shape of `spec`; norms near 1, activations kept sane."""
+    """Random float32 weights of every name and shape of `spec`; norms near 1, biases near 0, activations kept sane."""
     rng = np.random.default_rng(seed)
     return {
         name: (
-            1 + 0.1 * rng.standard_normal(shape) if len(shape) == 1 else rng.standard_normal(shape) / np.sqrt(shape[1])
+            (not name.endswith(".bias")) + 0.1 * rng.standard_normal(shape)
+            if len(shape) == 1
+            else rng.standard_normal(shape) / np.sqrt(shape[1])
         ).astype(np.float32)
         for name, shape in spec.weight_shapes().items()
     }

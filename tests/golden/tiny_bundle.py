@@ -11,6 +11,7 @@ import onnx_ir as ir
 from google.protobuf import json_format
 from tokenizers import Tokenizer, models
 
+from bise_export.architecture import architecture_of
 from bise_export.calibration import calibrate
 from bise_export.contents import matrices, vectors
 from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
@@ -76,27 +77,11 @@ def _write_tokenizer(folder: Path, vocab_size: int) -> None:
 
 def _manifest(folder: Path, spec: ModelSpec, kind: Kind) -> bundle_pb2.Bundle:
     names = ("model.onnx", "model.onnx.data", "tokenizer/tokenizer.json")
-    architecture = bundle_pb2.Architecture(
-        family=spec.family,
-        num_layers=spec.num_layers,
-        hidden_size=spec.hidden_size,
-        intermediate_size=spec.intermediate_size,
-        num_heads=spec.num_heads,
-        num_kv_heads=spec.num_kv_heads,
-        head_dim=spec.head_dim,
-        vocab_size=spec.vocab_size,
-        tied_embeddings=spec.tied_embeddings,
-        rope_theta=spec.rope_theta,
-        rms_norm_eps=spec.rms_norm_eps,
-        trained_context=spec.trained_context,
-        sliding_window=spec.sliding_window or 0,
-        parameters=sum(int(np.prod(shape)) for shape in spec.weight_shapes().values()),
-    )
     return bundle_pb2.Bundle(
         format_version=FORMAT_VERSION,
         name="tiny",
         version="1",
-        architecture=architecture,
+        architecture=architecture_of(spec),
         graph=bundle_pb2.Graph(
             target="cpu",
             context=spec.trained_context,

@@ -75,6 +75,17 @@ class Config:
             raise self.wrong(key, "a number")
         return float(value)
 
+    def positive(self, key: str, default: float | None = None) -> float:
+        """The number at `key`, which must be more than 0.
+
+        Raises:
+            SourceError: it is absent and has no default, or is something else.
+        """
+        value = self.number(key, default)
+        if value <= 0:
+            raise self.wrong(key, "more than 0")
+        return value
+
     def boolean(self, key: str, default: bool) -> bool:
         """The truth value at `key`.
 
@@ -111,6 +122,17 @@ class Config:
         if not isinstance(value, list):
             raise self.wrong(key, "a list")
         return value
+
+    def numbers(self, key: str, count: int) -> tuple[float, ...]:
+        """The list of `count` numbers at `key`.
+
+        Raises:
+            SourceError: it is absent, something else, or of another length.
+        """
+        value = self.values.get(key)
+        if not isinstance(value, list) or len(value) != count:
+            raise self.wrong(key, f"a list of {count} numbers")
+        return tuple(Config({key: number}, self.file).number(key) for number in value)
 
     def section(self, key: str) -> Config:
         """The object at `key`; an empty one where it is absent.

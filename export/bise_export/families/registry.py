@@ -7,8 +7,13 @@ from typing import Protocol
 
 from bise_export.errors import UnsupportedError
 from bise_export.families.config import Config
+from bise_export.families.gemma2 import Gemma2
 from bise_export.families.llama import Llama
-from bise_export.families.mistral import Mistral
+from bise_export.families.mistral import Ministral, Mistral
+from bise_export.families.mistral3 import Mistral3
+from bise_export.families.phi3 import Phi3
+from bise_export.families.qwen2 import Qwen2
+from bise_export.families.storage import Storage
 from bise_export.spec import ModelSpec
 
 
@@ -18,6 +23,11 @@ class Family(Protocol):
     @property
     def name(self) -> str:
         """The name in `ModelSpec.family`."""
+        ...
+
+    @property
+    def storage(self) -> Storage:
+        """How its checkpoints in Hugging Face's form differ from Llama's."""
         ...
 
     def build_spec(self, config: Config) -> ModelSpec:
@@ -36,6 +46,16 @@ FAMILIES: Mapping[str, Family] = {
     "LlamaForCausalLM": Llama(),
     "mistral": Mistral(),
     "MistralForCausalLM": Mistral(),
+    "ministral": Ministral(),
+    "MinistralForCausalLM": Ministral(),
+    "mistral3": Mistral3(),
+    "Mistral3ForConditionalGeneration": Mistral3(),
+    "phi3": Phi3(),
+    "Phi3ForCausalLM": Phi3(),
+    "gemma2": Gemma2(),
+    "Gemma2ForCausalLM": Gemma2(),
+    "qwen2": Qwen2(),
+    "Qwen2ForCausalLM": Qwen2(),
 }
 
 
@@ -65,3 +85,13 @@ def build_spec(config: Config) -> ModelSpec:
     """
     with config.blamed():
         return family_of(config).build_spec(config)
+
+
+def storage_of(config: Config) -> Storage:
+    """How a checkpoint with this config, in Hugging Face's form, holds its weights.
+
+    Raises:
+        UnsupportedError: no family knows it.
+    """
+    with config.blamed():
+        return family_of(config).storage

@@ -50,7 +50,7 @@ def attention(
     Returns:
         The attention's output [batch, sequence, q_size], and the present key and value, shaped as past.
     """
-    table_shape = (context, spec.head_dim // 2)
+    table_shape = (context, spec.rotary_size // 2)
     tables = [builder.weight(name, recipe.activations, table_shape) for name in (COS_TABLE, SIN_TABLE)]
     inputs = [qkv, None, None, *past, lengths.seqlens_k, lengths.total_sequence_length, *tables]
     attributes: dict[str, Attribute] = {
@@ -59,8 +59,12 @@ def attention(
         "do_rotary": 1,
         "rotary_interleaved": 0,
     }
-    if spec.sliding_window is not None:
-        attributes["local_window_size"] = spec.sliding_window
+    if (window := spec.window(layer)) is not None:
+        attributes["local_window_size"] = window
+    if spec.attention_scale is not None:
+        attributes["scale"] = spec.attention_scale
+    if spec.attention_softcap is not None:
+        attributes["softcap"] = spec.attention_softcap
     if isinstance(cache, Int8Cache):
         shape = (1, spec.num_kv_heads, 1, spec.head_dim)
         scales = [builder.weight(scale_name(layer, part), np.dtype(np.float32), shape) for part in ("key", "value")]

@@ -54,10 +54,10 @@ class Builder:
             self._initializers[name] = ir.val(name, const_value=tensor)
         return self._initializers[name]
 
-    def scalar(self, name: str, value: np.float32) -> ir.Value:
-        """A float32 number inside the model file."""
+    def scalar(self, name: str, value: np.floating) -> ir.Value:
+        """A number inside the model file."""
         if name not in self._initializers:
-            self._initializers[name] = ir.val(name, const_value=ir.tensor(np.array(value, np.float32), name=name))
+            self._initializers[name] = ir.val(name, const_value=ir.tensor(np.array(value), name=name))
         return self._initializers[name]
 
     def model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], name: str, version: str) -> ir.Model:

@@ -38,15 +38,24 @@ def build(
     lengths = SequenceInputs(seqlens_k, total)
     presents: list[ir.Value] = []
 
+    def norm(x: ir.Value, name: str) -> ir.Value:
+        return layers.norm(builder, recipe, x, norms[name], spec.rms_norm_eps)
+
+    def add_norm(x: ir.Value, update: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
+        return layers.add_norm(builder, recipe, x, update, norms[name], spec.rms_norm_eps)
+
     residual = layers.embedding(builder, recipe, input_ids, by_name[EMBEDDING])  # [batch, sequence, hidden]
+    if spec.embedding_scale != 1:
+        residual = layers.scaled(builder, recipe, residual, spec.embedding_scale, f"{EMBEDDING}/scaled")
+    placed = spec.norms
     update: ir.Value | None = None
     for layer in range(spec.num_layers):
         prefix = f"model.layers.{layer}."
-        before_attention = norms[f"{prefix}input_layernorm.weight"]
+        before_attention = f"{prefix}{placed.attention_in}.weight"
         if update is None:
-            x = layers.norm(builder, recipe, residual, before_attention, spec.rms_norm_eps)
+            x = norm(residual, before_attention)
         else:
-            x, residual = layers.add_norm(builder, recipe, residual, update, before_attention, spec.rms_norm_eps)
+            x, residual = add_norm(residual, update, before_attention)
         qkv = layers.linear(builder, recipe, x, by_name[f"{prefix}self_attn.qkv_proj"])
         past = (
             ir.val(io.past(layer, "key"), cached, cache_shape),
@@ -56,15 +65,21 @@ def build(
         attended, *present = attention(builder, spec, recipe, cache, context, layer, qkv, lengths, past)
         presents += present
         update = layers.linear(builder, recipe, attended, by_name[f"{prefix}self_attn.o_proj"])
-        after_attention = norms[f"{prefix}post_attention_layernorm.weight"]
-        x, residual = layers.add_norm(builder, recipe, residual, update, after_attention, spec.rms_norm_eps)
+        if placed.attention_out is not None:
+            update = norm(update, f"{prefix}{placed.attention_out}.weight")
+        x, residual = add_norm(residual, update, f"{prefix}{placed.mlp_in}.weight")
         gate_up, down = by_name[f"{prefix}mlp.gate_up_proj"], by_name[f"{prefix}mlp.down_proj"]
-        update = layers.feed_forward(builder, recipe, x, gate_up, down)
+        update = layers.feed_forward(builder, recipe, x, gate_up, down, spec.activation)
+        if placed.mlp_out is not None:
+            update = norm(update, f"{prefix}{placed.mlp_out}.weight")
 
     assert update is not None, "a model has at least one layer"
-    x, _ = layers.add_norm(builder, recipe, residual, update, norms[FINAL_NORM], spec.rms_norm_eps)
+    x, _ = add_norm(residual, update, FINAL_NORM)
     x = _gather_positions(builder, x, positions)  # [batch, num_logits, hidden]
     logits = _head(builder, recipe, x, by_name)
+    if spec.logit_softcap is not None:
+        logits = layers.soft_capped(builder, recipe, logits, spec.logit_softcap, f"{HEAD}/capped")
+    logits.name = io.LOGITS
     vocabulary_shape: list[int | str | None] = ["batch", "num_logits", spec.vocab_size]
     for value, shape in (
         (logits, vocabulary_shape),
@@ -86,6 +101,4 @@ def _head(builder: Builder, recipe: Recipe, x: ir.Value, by_name: dict[str, Matr
     head = by_name.get(HEAD)
     tied_to = None if head else EMBEDDING
     head = head or Matrix(HEAD, embedding.parts, embedding.rows, embedding.columns, embedding.format, "head")
-    logits = layers.linear(builder, recipe, x, head, tied_to)
-    logits.name = io.LOGITS
-    return logits
+    return layers.linear(builder, recipe, x, head, tied_to)

@@ -2,39 +2,53 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import onnx_ir as ir
 
 from bise_export.contents import Matrix, Vector
 from bise_export.graph import activations
-from bise_export.graph.builder import MICROSOFT, Builder
+from bise_export.graph.builder import MICROSOFT, Attribute, Builder
 from bise_export.quant.formats import Blocks, Floats
 from bise_export.quant.recipes import Recipe
+from bise_export.spec import Activation
 
 # The CPU kernel quantizes activations to int8 by block and multiplies in integers; other levels are 3x slower there.
 _ACCURACY_INT8 = 4
+# Operator, its domain and attributes. QuickGelu is x · sigmoid(alpha · x).
+_ACTIVATIONS: Mapping[Activation, tuple[str, str, Mapping[str, Attribute]]] = {
+    "silu": ("QuickGelu", MICROSOFT, {"alpha": 1.0}),
+    "gelu_tanh": ("Gelu", "", {"approximate": "tanh"}),
+}
 
 
 def linear(builder: Builder, recipe: Recipe, x: ir.Value, matrix: Matrix, tied_to: str | None = None) -> ir.Value:
-    """`x @ matrix.T`: [batch, sequence, columns] → [batch, sequence, rows].
+    """`x @ matrix.T`, plus the bias if there is one: [batch, sequence, columns] → [batch, sequence, rows].
 
     Args:
         tied_to: the name of a matrix whose stored bytes this one shares.
     """
     output = f"{matrix.name}/output"
     weights = _weights(builder, matrix, tied_to)
+    bias = None
+    if matrix.bias is not None:
+        bias = builder.weight(matrix.bias.name, recipe.activations, (matrix.bias.size,))
+    product = output if bias is None else f"{output}/unbiased"
     match matrix.format:
         case Floats():
             weight = _cast(builder, recipe, weights[0])
-            return builder.op("FusedMatMul", [x, weight], [output], MICROSOFT, transB=1)[0]
+            (found,) = builder.op("FusedMatMul", [x, weight], [product], MICROSOFT, transB=1)
         case Blocks() as blocks if recipe.two_pass:
             both = activations.split(builder, x, matrix.name, matrix.columns, blocks.block_size)
-            return activations.join(
-                builder, _product(builder, both, weights, matrix, blocks, f"{output}/passes"), output
-            )
+            passes = _product(builder, both, weights, matrix, blocks, f"{output}/passes")
+            found = activations.join(builder, passes, product)
         case Blocks() as blocks:
-            return _product(builder, x, weights, matrix, blocks, output)
+            # The kernel adds the bias itself: after the zero points, the unused g_idx, then the bias.
+            fused = weights if bias is None else [*weights, None, bias]
+            return _product(builder, x, fused, matrix, blocks, output)
         case unknown:
             raise AssertionError(unknown)
+    return found if bias is None else builder.op("Add", [found, bias], [output])[0]
 
 
 def embedding(builder: Builder, recipe: Recipe, input_ids: ir.Value, matrix: Matrix) -> ir.Value:
@@ -85,18 +99,32 @@ def add_norm(
     return normed, total
 
 
-def feed_forward(builder: Builder, recipe: Recipe, x: ir.Value, gate_up: Matrix, down: Matrix) -> ir.Value:
-    """SwiGLU, `down(silu(gate(x)) * up(x))`: [batch, sequence, hidden] → the same."""
+def feed_forward(
+    builder: Builder, recipe: Recipe, x: ir.Value, gate_up: Matrix, down: Matrix, activation: Activation
+) -> ir.Value:
+    """The gated MLP, `down(activation(gate(x)) * up(x))`: [batch, sequence, hidden] → the same."""
     both = linear(builder, recipe, x, gate_up)  # [batch, sequence, 2 * ffn]
     prefix = gate_up.name.removesuffix("gate_up_proj")
     gate, up = builder.op("Split", [both], [f"{prefix}gate", f"{prefix}up"], axis=-1, num_outputs=2)
-    (activated,) = builder.op("QuickGelu", [gate], [f"{prefix}silu"], MICROSOFT, alpha=1.0)
+    operator, domain, attributes = _ACTIVATIONS[activation]
+    (activated,) = builder.op(operator, [gate], [f"{prefix}{activation}"], domain, **attributes)
     (product,) = builder.op("Mul", [activated, up], [f"{prefix}product"])  # [batch, sequence, ffn]
     return linear(builder, recipe, product, down)
 
 
+def scaled(builder: Builder, recipe: Recipe, x: ir.Value, factor: float, name: str) -> ir.Value:
+    """`x * factor`; the shape stays."""
+    return builder.op("Mul", [x, builder.scalar(f"{name}.factor", recipe.activations.type(factor))], [name])[0]
+
+
+def soft_capped(builder: Builder, recipe: Recipe, x: ir.Value, cap: float, name: str) -> ir.Value:
+    """`cap * tanh(x / cap)`; the shape stays."""
+    (bounded,) = builder.op("Tanh", [scaled(builder, recipe, x, 1 / cap, f"{name}/uncapped")], [f"{name}/bounded"])
+    return scaled(builder, recipe, bounded, cap, name)
+
+
 def _product(
-    builder: Builder, x: ir.Value, weights: list[ir.Value], matrix: Matrix, blocks: Blocks, output: str
+    builder: Builder, x: ir.Value, weights: Sequence[ir.Value | None], matrix: Matrix, blocks: Blocks, output: str
 ) -> ir.Value:
     return builder.op(
         "MatMulNBits",

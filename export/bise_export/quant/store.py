@@ -54,13 +54,16 @@ def store_matrices(
 def store_vectors(
     vectors: Iterable[Vector], weights: Mapping[str, Weight], dtype: np.dtype[np.floating], file: WeightFile
 ) -> None:
-    """Writes every norm's gain."""
+    """Writes every norm's gain and every bias."""
     for vector in vectors:
-        weight = weights[vector.name]
-        values = weight.rows(0, vector.size)
-        with _named(vector.name, weight):
-            stored = narrowed(values, dtype)
-        file.write(vector.name, stored)
+        first = 0
+        for part in vector.parts:
+            weight = weights[part]
+            values = weight.rows(0, weight.shape[0])
+            with _named(vector.name, weight):
+                stored = narrowed(values, dtype)
+            file.write(vector.name, stored, first)
+            first += weight.shape[0]
 
 
 def _pieces(matrix: Matrix, weights: Mapping[str, Weight], chunk_bytes: int) -> Iterator[tuple[int, Weight, int, int]]:

@@ -29,6 +29,7 @@ class Checkpoint:
         weights: lazy weights by canonical (Hugging Face Llama) name, exactly those of `spec.weight_shapes()`.
         files: every file the bundle's content depends on, for provenance.
         write_tokenizer: writes `tokenizer/` into the given bundle folder.
+        notes: what a person should know of how this differs from the files, a sentence each.
     """
 
     kind: str
@@ -37,3 +38,4 @@ class Checkpoint:
     weights: Mapping[str, Weight]
     files: tuple[Path, ...]
     write_tokenizer: Callable[[Path], TokenizerInfo]
+    notes: tuple[str, ...] = ()

@@ -1,18 +1,20 @@
-"""GGUF: one file with metadata, tokenizer and tensors; q and k lie there for interleaved RoPE."""
+"""GGUF: one file with metadata, tokenizer and tensors."""
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from bise_export.errors import UnsupportedError
+from bise_export.families.config import Config
 from bise_export.families.registry import build_spec
 from bise_export.sources.checkpoint import Checkpoint
-from bise_export.sources.gguf_config import gguf_config
+from bise_export.sources.gguf_config import architecture_of, gguf_config
 from bise_export.sources.gguf_header import read_header
+from bise_export.sources.gguf_rope import ROPE_TENSORS, rope_factors
 from bise_export.sources.gguf_weight import gguf_weight
-from bise_export.sources.inventory import half_rotated, renamed, take_inventory
-from bise_export.sources.names import GGUF
+from bise_export.sources.inventory import half_rotated, renamed, take_inventory, unpacked
 from bise_export.sources.tokenizer.gguf import GgufTokenizer
 from bise_export.sources.weight import Weight
 
@@ -33,14 +35,23 @@ def open_gguf(file: Path) -> Checkpoint:
             "Join the parts with `llama-gguf-split --merge` and export the result."
         )
     header = read_header(file)
+    architecture = architecture_of(header, file)
     spec = build_spec(gguf_config(header, file))
-    stored: dict[str, Weight] = {name: gguf_weight(name, tensor) for name, tensor in header.tensors.items()}
+    with (metadata := Config(header.metadata, file)).blamed():
+        scaling = rope_factors(header, metadata, metadata.text("general.architecture"))
+        spec = spec if scaling is None else replace(spec, rope_scaling=scaling)
+    stored: dict[str, Weight] = {
+        name: gguf_weight(name, tensor) for name, tensor in header.tensors.items() if name not in ROPE_TENSORS
+    }
+    weights = unpacked(renamed(stored, architecture.names), architecture.storage, spec)
+    if architecture.interleaved:
+        weights = half_rotated(weights, spec.head_dim)
     tokenizer = GgufTokenizer.of(header, file, spec)
     return Checkpoint(
         kind="gguf",
         name=_name(header.metadata.get("general.name")) or file.stem,
         spec=spec,
-        weights=take_inventory(spec, half_rotated(renamed(stored, GGUF), spec.head_dim), file),
+        weights=take_inventory(spec, weights, file),
         files=(file,),
         write_tokenizer=tokenizer.write,
     )

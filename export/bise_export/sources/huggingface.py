@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from bise_export.families.config import Config
-from bise_export.families.registry import build_spec
+from bise_export.families.registry import build_spec, storage_of
 from bise_export.sources.checkpoint import Checkpoint
-from bise_export.sources.inventory import renamed, take_inventory
+from bise_export.sources.inventory import left_out, renamed, take_inventory, unpacked
 from bise_export.sources.json_document import read_json
 from bise_export.sources.names import HUGGING_FACE
 from bise_export.sources.shards import read_files, read_index
@@ -33,7 +33,8 @@ def open_huggingface(folder: Path) -> Checkpoint:
         files.append(generation_file)
         generation = read_json(generation_file)
         values |= {key: generation[key] for key in _GENERATION_KEYS if generation.get(key) is not None}
-    spec = build_spec(Config(values, config_file))
+    config = Config(values, config_file)
+    spec, storage = build_spec(config), storage_of(config)
     if (folder / WEIGHTS).is_file():
         weight_files: tuple[Path, ...] = (folder / WEIGHTS,)
         stored = read_files(weight_files)
@@ -41,11 +42,13 @@ def open_huggingface(folder: Path) -> Checkpoint:
         stored, weight_files = read_index(folder / INDEX)
         files.append(folder / INDEX)
     tokenizer = find_tokenizer(folder, spec)
+    stored, notes = left_out(stored, storage)
     return Checkpoint(
         kind="safetensors",
         name=folder.resolve().name,
         spec=spec,
-        weights=take_inventory(spec, renamed(stored, HUGGING_FACE), folder),
+        weights=take_inventory(spec, renamed(unpacked(stored, storage, spec), HUGGING_FACE), folder),
         files=(*files, *weight_files, *tokenizer.files),
         write_tokenizer=tokenizer.write,
+        notes=tuple(notes),
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from bise_export.errors import SourceError
+from bise_export.families.storage import Storage
 from bise_export.sources.finite import Finite
-from bise_export.sources.names import HARMLESS, ROTATED, canonical, pattern_of
+from bise_export.sources.names import HARMLESS, ROTATED, canonical, layer_of, pattern_of
+from bise_export.sources.views import Rows, Shifted
 from bise_export.sources.weight import HalfRotation, Weight
 from bise_export.spec import ModelSpec
 
@@ -31,6 +34,62 @@ def renamed(stored: Mapping[str, Weight], table: Mapping[str, str]) -> dict[str,
         elif pattern_of(name) not in HARMLESS:
             raise _unused(weight, name, "a weight of this kind of checkpoint")
     return weights
+
+
+def left_out(stored: Mapping[str, Weight], storage: Storage) -> tuple[dict[str, Weight], list[str]]:
+    """`stored` without what is no part of the decoder, and a sentence for a person on each kind of that."""
+    kept, dropped = dict(stored), dict.fromkeys(storage.left_out.values(), 0)
+    for name, weight in stored.items():
+        for prefix, what in storage.left_out.items():
+            if name.startswith(prefix):
+                dropped[what] += prod(kept.pop(name, weight).shape)
+    notes = [f"{what} is left out: {count:,} parameters" for what, count in dropped.items() if count]
+    return kept, notes
+
+
+def unpacked(stored: Mapping[str, Weight], storage: Storage, spec: ModelSpec) -> dict[str, Weight]:
+    """`stored` (names of a format) less the family's differences: prefixes replaced, fused weights apart, gains whole.
+
+    Raises:
+        SourceError: a fused weight has another count of rows than its parts, or a weight is there twice.
+    """
+    shapes = spec.weight_shapes()
+    weights: dict[str, Weight] = {}
+    for written, weight in stored.items():
+        name = _without_prefix(written, storage.prefixes)
+        number = layer_of(name)
+        parts = [part.replace("#", number) for part in storage.fused.get(pattern_of(name), ())]
+        for part, view in _apart(name, weight, parts, shapes).items():
+            if part in weights:
+                raise SourceError(
+                    f"{weight.file}: expected {part} once, got it again by {written!r:.80}. Get the files again."
+                )
+            gain = storage.gain_offset and len(view.shape) == 1 and part.endswith("norm.weight")
+            weights[part] = Shifted(view, storage.gain_offset) if gain else view
+    return weights
+
+
+def _without_prefix(name: str, prefixes: Mapping[str, str]) -> str:
+    for prefix, instead in prefixes.items():
+        if name.startswith(prefix):
+            return instead + name.removeprefix(prefix)
+    return name
+
+
+def _apart(name: str, weight: Weight, parts: Sequence[str], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Weight]:
+    if not parts or not all(part in shapes for part in parts):  # a layer too many is refused later, by its name
+        return {name: weight}
+    rows = [shapes[part][0] for part in parts]
+    if weight.shape[:1] != (sum(rows),):
+        raise SourceError(
+            f"{weight.file}: {name}: expected {sum(rows)} rows by the config, for {', '.join(parts)}, got shape "
+            f"{list(weight.shape)}. Config and weights are not of one model; get both again."
+        )
+    firsts = [sum(rows[:place]) for place in range(len(rows))]
+    return {
+        part: Rows(weight, first, (count, *weight.shape[1:]))
+        for part, first, count in zip(parts, firsts, rows, strict=True)
+    }
 
 
 def half_rotated(stored: Mapping[str, Weight], head_dim: int) -> dict[str, Weight]:

@@ -47,7 +47,7 @@ class Bundle(_message.Message):
     def __init__(self, format_version: _Optional[int] = ..., name: _Optional[str] = ..., version: _Optional[str] = ..., architecture: _Optional[_Union[Architecture, _Mapping]] = ..., graph: _Optional[_Union[Graph, _Mapping]] = ..., kv_cache: _Optional[_Union[KvCache, _Mapping]] = ..., quantization: _Optional[_Union[Quantization, _Mapping]] = ..., tokenizer: _Optional[_Union[Tokenizer, _Mapping]] = ..., chat_format: _Optional[_Union[ChatFormat, str]] = ..., accuracy: _Optional[_Union[Accuracy, _Mapping]] = ..., provenance: _Optional[_Union[Provenance, _Mapping]] = ..., files: _Optional[_Iterable[_Union[File, _Mapping]]] = ...) -> None: ...
 
 class Architecture(_message.Message):
-    __slots__ = ("family", "num_layers", "hidden_size", "intermediate_size", "num_heads", "num_kv_heads", "head_dim", "vocab_size", "tied_embeddings", "rope_theta", "rms_norm_eps", "trained_context", "sliding_window", "parameters")
+    __slots__ = ("family", "num_layers", "hidden_size", "intermediate_size", "num_heads", "num_kv_heads", "head_dim", "vocab_size", "tied_embeddings", "rope_theta", "rms_norm_eps", "trained_context", "sliding_window", "parameters", "full_attention_layers", "rotary_dim", "rope_scaling", "biased", "activation", "norm_placement", "embedding_scale", "attention_scale", "attention_softcap", "logit_softcap")
     FAMILY_FIELD_NUMBER: _ClassVar[int]
     NUM_LAYERS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_SIZE_FIELD_NUMBER: _ClassVar[int]
@@ -62,6 +62,16 @@ class Architecture(_message.Message):
     TRAINED_CONTEXT_FIELD_NUMBER: _ClassVar[int]
     SLIDING_WINDOW_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
+    FULL_ATTENTION_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    ROTARY_DIM_FIELD_NUMBER: _ClassVar[int]
+    ROPE_SCALING_FIELD_NUMBER: _ClassVar[int]
+    BIASED_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    NORM_PLACEMENT_FIELD_NUMBER: _ClassVar[int]
+    EMBEDDING_SCALE_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_SCALE_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_SOFTCAP_FIELD_NUMBER: _ClassVar[int]
+    LOGIT_SOFTCAP_FIELD_NUMBER: _ClassVar[int]
     family: str
     num_layers: int
     hidden_size: int
@@ -76,7 +86,25 @@ class Architecture(_message.Message):
     trained_context: int
     sliding_window: int
     parameters: int
-    def __init__(self, family: _Optional[str] = ..., num_layers: _Optional[int] = ..., hidden_size: _Optional[int] = ..., intermediate_size: _Optional[int] = ..., num_heads: _Optional[int] = ..., num_kv_heads: _Optional[int] = ..., head_dim: _Optional[int] = ..., vocab_size: _Optional[int] = ..., tied_embeddings: _Optional[bool] = ..., rope_theta: _Optional[float] = ..., rms_norm_eps: _Optional[float] = ..., trained_context: _Optional[int] = ..., sliding_window: _Optional[int] = ..., parameters: _Optional[int] = ...) -> None: ...
+    full_attention_layers: _containers.RepeatedScalarFieldContainer[int]
+    rotary_dim: int
+    rope_scaling: RopeScaling
+    biased: _containers.RepeatedScalarFieldContainer[str]
+    activation: str
+    norm_placement: str
+    embedding_scale: float
+    attention_scale: float
+    attention_softcap: float
+    logit_softcap: float
+    def __init__(self, family: _Optional[str] = ..., num_layers: _Optional[int] = ..., hidden_size: _Optional[int] = ..., intermediate_size: _Optional[int] = ..., num_heads: _Optional[int] = ..., num_kv_heads: _Optional[int] = ..., head_dim: _Optional[int] = ..., vocab_size: _Optional[int] = ..., tied_embeddings: _Optional[bool] = ..., rope_theta: _Optional[float] = ..., rms_norm_eps: _Optional[float] = ..., trained_context: _Optional[int] = ..., sliding_window: _Optional[int] = ..., parameters: _Optional[int] = ..., full_attention_layers: _Optional[_Iterable[int]] = ..., rotary_dim: _Optional[int] = ..., rope_scaling: _Optional[_Union[RopeScaling, _Mapping]] = ..., biased: _Optional[_Iterable[str]] = ..., activation: _Optional[str] = ..., norm_placement: _Optional[str] = ..., embedding_scale: _Optional[float] = ..., attention_scale: _Optional[float] = ..., attention_softcap: _Optional[float] = ..., logit_softcap: _Optional[float] = ...) -> None: ...
+
+class RopeScaling(_message.Message):
+    __slots__ = ("divisors", "magnitude")
+    DIVISORS_FIELD_NUMBER: _ClassVar[int]
+    MAGNITUDE_FIELD_NUMBER: _ClassVar[int]
+    divisors: _containers.RepeatedScalarFieldContainer[float]
+    magnitude: float
+    def __init__(self, divisors: _Optional[_Iterable[float]] = ..., magnitude: _Optional[float] = ...) -> None: ...
 
 class Graph(_message.Message):
     __slots__ = ("target", "context", "logits_dtype", "model_file", "weight_files")
@@ -169,7 +197,7 @@ class Accuracy(_message.Message):
     def __init__(self, reference: _Optional[str] = ..., prompts: _Optional[int] = ..., positions: _Optional[int] = ..., mean_kl: _Optional[float] = ..., p99_kl: _Optional[float] = ..., top1_agreement: _Optional[float] = ..., max_logit_difference: _Optional[float] = ...) -> None: ...
 
 class Provenance(_message.Message):
-    __slots__ = ("source_kind", "source_files", "tools")
+    __slots__ = ("source_kind", "source_files", "tools", "notes")
     class ToolsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -180,10 +208,12 @@ class Provenance(_message.Message):
     SOURCE_KIND_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FILES_FIELD_NUMBER: _ClassVar[int]
     TOOLS_FIELD_NUMBER: _ClassVar[int]
+    NOTES_FIELD_NUMBER: _ClassVar[int]
     source_kind: str
     source_files: _containers.RepeatedCompositeFieldContainer[File]
     tools: _containers.ScalarMap[str, str]
-    def __init__(self, source_kind: _Optional[str] = ..., source_files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., tools: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    notes: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, source_kind: _Optional[str] = ..., source_files: _Optional[_Iterable[_Union[File, _Mapping]]] = ..., tools: _Optional[_Mapping[str, str]] = ..., notes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class File(_message.Message):
     __slots__ = ("path", "size_bytes", "sha256")

@@ -9,7 +9,7 @@ import onnxruntime
 import pytest
 
 from bise_export.pipeline import ExportOptions, export
-from golden import checkpoints, tiny
+from golden import checkpoints, families, tiny
 
 
 class Rows:
@@ -62,12 +62,16 @@ def exported(tmp_path_factory, quiet):
     root = tmp_path_factory.mktemp("exported")
     sources, found, numbers = {}, {}, itertools.count()
 
+    def source(folder, name):
+        if name in families.SPECS:
+            return families.write(folder, name)
+        return checkpoints.write_huggingface(folder, tiny.SPECS[name], tiny.weights(tiny.SPECS[name]))
+
     def make(name, **options):
         key = (name, *sorted(options.items()))
         if key not in found:
             if name not in sources:
-                spec = tiny.SPECS[name]
-                sources[name] = checkpoints.write_huggingface(root / name, spec, tiny.weights(spec))
+                sources[name] = source(root / name, name)
             found[key] = root / str(next(numbers))
             export(sources[name], found[key], ExportOptions(verify=False, **options), quiet)
         return found[key]

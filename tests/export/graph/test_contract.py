@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from dataclasses import replace
+from operator import attrgetter
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from bise_export.quant.kv import FloatCache, Int8Cache, LayerScales
 from bise_export.quant.recipes import recipe
 from bise_export.runner import Runner
 from bise_export.writer import Layout
-from golden import tiny
+from golden import families, tiny
 
 BLOCKED = list(itertools.product(("int4", "int8"), (32, 64, 128)))
 KINDS = [*BLOCKED, ("fp16", 32), ("fp32", 32)]
@@ -119,9 +120,9 @@ def test_the_checker_would_find_a_weight_outside_the_file(exported, tmp_path):
         onnx.checker.check_model(str(tmp_path / "model.onnx"))
 
 
-def operators_of_a_layer(chosen):
+def operators_of_a_layer(chosen, like=tiny.LLAMA):
     def count(layers):
-        spec = replace(tiny.LLAMA, num_layers=layers)
+        spec = replace(like, num_layers=layers, full_attention_layers=())
         cache = FloatCache(np.dtype(np.float32))
         model = decoder.build(spec, chosen, cache, 16, Layout(), "w", "test")
         return Counter(node.op_type for node in model.graph)
@@ -145,6 +146,21 @@ def test_a_layer_is_ten_operators(precision, activations, cast):
         "Mul": 1,
     }
     assert dict(layer) == expected | ({"Cast": cast} if cast else {})
+
+
+@pytest.mark.parametrize("precision", ["int4", "int8", "fp32"])
+def test_what_a_family_adds_to_a_layer(precision):
+    chosen = recipe(precision, 32, "cpu", "int8" if precision == "int8" else None)
+    plain = operators_of_a_layer(chosen)
+
+    # The quantized product adds its bias itself.
+    biases = {} if precision.startswith("int") else {"Add": 1}
+    assert operators_of_a_layer(chosen, families.SPECS["qwen2"]) == plain + Counter(biases)
+    sandwich = operators_of_a_layer(chosen, families.SPECS["gemma2"])
+    assert sandwich - plain == {"SimplifiedLayerNormalization": 2, "Gelu": 1}
+    assert plain - sandwich == {"QuickGelu": 1}
+    for name in ("phi4_mini", "ministral", "llama3", "mistral3"):
+        assert operators_of_a_layer(chosen, families.SPECS[name]) == plain
 
 
 @pytest.mark.parametrize("name", ["llama", "mistral"])
@@ -200,8 +216,10 @@ def test_zero_points_are_always_written(exported, precision):
 
 @pytest.mark.parametrize(("precision", "block_size"), KINDS)
 @pytest.mark.parametrize("int8_cache", [False, True])
-def test_on_cuda_everything_that_flows_is_half_precision(precision, block_size, int8_cache):
-    spec = tiny.MISTRAL
+@pytest.mark.parametrize(
+    "spec", [tiny.MISTRAL, families.SPECS["gemma2"], families.SPECS["qwen2"]], ids=attrgetter("family")
+)
+def test_on_cuda_everything_that_flows_is_half_precision(precision, block_size, int8_cache, spec):
     ones = np.ones((1, spec.num_kv_heads, 1, spec.head_dim), np.float32)
     cache = Int8Cache([LayerScales(ones, ones)] * spec.num_layers) if int8_cache else FloatCache(np.dtype(np.float16))
     layout = Layout()

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from bise_export.pipeline import ExportOptions, export
-from golden import checkpoints, tiny
+from golden import checkpoints, families, tiny
 
 KINDS = [("fp32", "fp32"), ("int8", "fp32"), ("int4", "fp32"), ("int4", "int8"), ("int8", "int8")]
 LENGTHS = (5, 23, 1, 12, 17, 2, 9, 30)
 STEPS = 4
+SPECS = tiny.SPECS | families.SPECS
 TOKENS = np.random.default_rng(8).integers(0, 320, 24).tolist()
 
 
@@ -41,10 +42,10 @@ def decode(runner, first_slot, tokens, lengths):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", tiny.SPECS)
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("batch", [2, 3, 4, 8])
 def test_a_row_does_not_feel_its_neighbours(bundle, rows, name, batch):
-    spec, tokens = tiny.SPECS[name], prompts()[:batch]
+    spec, tokens = SPECS[name], prompts()[:batch]
     folder, lengths = bundle(name), LENGTHS[:batch]
     alone, together = rows(folder, spec, slots=1), rows(folder, spec, slots=batch)
     for slot, (row, length) in enumerate(zip(tokens, lengths, strict=True)):
@@ -67,17 +68,17 @@ def chunked(runner, tokens, chunks):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", tiny.SPECS)
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize("chunks", [[8, 8, 8], [5, 19], [22, 2], [2] * 12, [3, 16, 5]], ids=str)
 def test_how_a_prompt_is_cut_does_not_matter(bundle, rows, name, chunks):
-    spec, folder = tiny.SPECS[name], bundle(name)
+    spec, folder = SPECS[name], bundle(name)
     whole = chunked(rows(folder, spec, slots=1), TOKENS, [24])
 
     np.testing.assert_array_equal(chunked(rows(folder, spec, slots=1), TOKENS, chunks), whole)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", tiny.SPECS)
+@pytest.mark.parametrize("name", SPECS)
 @pytest.mark.parametrize(
     ("kind", "tolerance"), [(("int4", "int8"), 0), (("int4", "fp32"), 0.05), (("fp32", "fp32"), 1e-5)]
 )
@@ -87,7 +88,7 @@ def test_a_chunk_of_one_token_is_exact_on_an_int8_cache_and_near_on_a_float_one(
 ):
     # Over a float cache onnxruntime attends one query by another kernel than several, which sums in another order;
     # where activations are rounded to int8 a last bit can become a step.
-    spec, folder = tiny.SPECS[name], exported(name, precision=kind[0], kv=kind[1])
+    spec, folder = SPECS[name], exported(name, precision=kind[0], kv=kind[1])
     whole = chunked(rows(folder, spec, slots=1), TOKENS, [24])
 
     found = chunked(rows(folder, spec, slots=1), TOKENS, chunks)

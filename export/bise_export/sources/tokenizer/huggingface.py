@@ -16,7 +16,8 @@ from bise_export.spec import ModelSpec
 from bise_proto.v1 import bundle_pb2
 
 TOKENIZER = "tokenizer.json"
-_CONFIG, _TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+CONFIG, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
+CONFIG_LIMIT_BYTES = 16 << 20
 _LIMIT_BYTES = 256 << 20
 
 
@@ -29,12 +30,12 @@ class TokenizersFolder:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        return tuple(file for name in (TOKENIZER, _CONFIG, _TEMPLATE) if (file := self.folder / name).is_file())
+        return tuple(file for name in (TOKENIZER, CONFIG, TEMPLATE) if (file := self.folder / name).is_file())
 
     def write(self, bundle: Path) -> TokenizerInfo:
         """Writes `tokenizer/`; see `TokenizerSource`. Truncation and padding that the file asks for are turned off."""
-        config_file = self.folder / _CONFIG
-        config = read_json(config_file) if config_file.is_file() else {}
+        config_file = self.folder / CONFIG
+        config = read_json(config_file, CONFIG_LIMIT_BYTES) if config_file.is_file() else {}
         tokenizer = self._load()
         tokenizer.no_truncation()
         tokenizer.no_padding()
@@ -82,10 +83,10 @@ class TokenizersFolder:
         return tokenizer.encode("", add_special_tokens=True).ids[:1] == [self.spec.bos_token_id]
 
     def _template(self, config: dict[str, object]) -> str | None:
-        file = self.folder / _TEMPLATE
+        file = self.folder / TEMPLATE
         if file.is_file():
             return read_template(file)
-        return chosen_template(config.get("chat_template"), str(self.folder / _CONFIG))
+        return chosen_template(config.get("chat_template"), str(self.folder / CONFIG))
 
     @staticmethod
     def _special_token(written: object, token_id: int | None, tokenizer: Tokenizer) -> str | None:

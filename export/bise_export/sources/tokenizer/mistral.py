@@ -9,10 +9,13 @@ from pathlib import Path
 from bise_export.errors import SourceError
 from bise_export.sources.checkpoint import TokenizerInfo
 from bise_export.sources.json_document import read_json
+from bise_export.sources.tokenizer.huggingface import CONFIG, CONFIG_LIMIT_BYTES, TEMPLATE
 from bise_export.sources.tokenizer.source import FOLDER
 from bise_proto.v1 import bundle_pb2
 
 TEKKEN = "tekken.json"
+# The second is what processors of models that see images once had.
+_TEMPLATES = (TEMPLATE, "chat_template.json")
 _TEKKEN_LIMIT_BYTES = 256 << 20
 _BOS, _EOS = "<s>", "</s>"
 # In every SentencePiece model of Mistral's, and in tekken files that list no special tokens.
@@ -21,7 +24,11 @@ _BOS_ID, _EOS_ID = 1, 2
 
 @dataclass(frozen=True, slots=True)
 class MistralFile:
-    """A tokenizer file of Mistral's own, copied as it is."""
+    """A tokenizer file of Mistral's own, copied as it is.
+
+    It does not tell an instruct model from a base model. Published folders do: their tokenizer_config.json, where there
+    is one, has a chat template for an instruct model and none for a base model.
+    """
 
     file: Path
     kind: bundle_pb2.Tokenizer.Kind
@@ -44,8 +51,14 @@ class MistralFile:
                 bos_token_id=self.bos_token_id,
                 eos_token_ids=[self.eos_token_id],
             ),
-            bundle_pb2.MISTRAL,
+            bundle_pb2.NONE if self._of_base_model() else bundle_pb2.MISTRAL,
         )
+
+    def _of_base_model(self) -> bool:
+        config = self.file.with_name(CONFIG)
+        if not config.is_file() or any(self.file.with_name(name).is_file() for name in _TEMPLATES):
+            return False
+        return read_json(config, CONFIG_LIMIT_BYTES).get("chat_template") is None
 
 
 def tekken(file: Path) -> MistralFile:

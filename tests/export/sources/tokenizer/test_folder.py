@@ -133,6 +133,24 @@ def test_tekken_goes_before_tokenizer_json(tiny_huggingface: Path, bundle: Path)
     assert (info.tokenizer.kind, info.chat_format) == (bundle_pb2.Tokenizer.TEKKEN, bundle_pb2.MISTRAL)
 
 
+@pytest.mark.parametrize(
+    ("beside", "chat_format"),
+    [
+        ({}, bundle_pb2.MISTRAL),
+        ({"tokenizer_config.json": {"add_bos_token": True}}, bundle_pb2.NONE),
+        ({"tokenizer_config.json": {"chat_template": "T"}}, bundle_pb2.MISTRAL),
+        ({"tokenizer_config.json": {}, "chat_template.jinja": "T"}, bundle_pb2.MISTRAL),
+        ({"tokenizer_config.json": {}, "chat_template.json": {"chat_template": "T"}}, bundle_pb2.MISTRAL),
+    ],
+)
+def test_a_tokenizer_of_mistrals_own_beside_a_config_without_a_template_is_of_a_base_model(
+    tiny_mistral: Path, bundle: Path, beside: dict[str, object], chat_format: int
+) -> None:
+    for name, content in beside.items():
+        checkpoints.write_json(tiny_mistral / name, content)
+    assert written(tiny_mistral, bundle).chat_format == chat_format
+
+
 def test_a_tekken_bundle_is_what_mistral_common_reads(tiny_mistral: Path, bundle: Path) -> None:
     info = written(tiny_mistral, bundle)
     assert info == TokenizerInfo(
