@@ -28,7 +28,7 @@ import numpy as np
 
 from bise_export.errors import ExportError
 from bise_export.quant.kv import LayerScales
-from bise_export.reference import Cache, Reference
+from bise_export.reference import CHUNK_BYTES, Cache, Reference
 from bise_export.sources.weight import Float32, Weight
 from bise_export.spec import ModelSpec
 
@@ -73,6 +73,17 @@ def calibrate(
         LayerScales(key=_scales(keys), value=_scales(values))
         for keys, values in zip(key_peaks, value_peaks, strict=True)
     )
+
+
+def calibrating_bytes(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> int:
+    """The memory that `calibrate` takes: the states of all tokens within one layer, and pieces of a weight.
+
+    Five arrays as wide as the feed-forward live at once (gate, its decay and two steps of its activation, then up), and
+    six as wide as the hidden state or the queries. A piece is held as stored, as floats, and as BLAS packs it.
+    """
+    tokens = sum(map(len, prompts))
+    widths = 5 * spec.intermediate_size + 6 * max(spec.hidden_size, spec.q_size)
+    return 4 * tokens * widths + 4 * CHUNK_BYTES
 
 
 def int8_cache(scales: Sequence[LayerScales]) -> Cache:

@@ -1,4 +1,4 @@
-"""The export, on one screen: open → plan → calibrate → graph → quantize and write → verify → publish."""
+"""The export, on one screen: open → plan → graph → calibrate → quantize and write → verify → publish."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bise_export import contents
-from bise_export.calibration import calibrate
+from bise_export.budget import Ceiling
+from bise_export.calibration import calibrate, calibrating_bytes
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.graph import decoder, rope
 from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
@@ -67,6 +68,7 @@ class ExportOptions:
         overwrite: replace a bundle that is there.
         verify: prove the graph and measure accuracy; None is to measure accuracy if the memory of an export will do.
         threads: that read and quantize.
+        max_memory_bytes: the most the process may hold; None holds to what an export promises anyway.
     """
 
     precision: Precision = "int4"
@@ -81,6 +83,7 @@ class ExportOptions:
     overwrite: bool = False
     verify: bool | None = None
     threads: int = os.cpu_count() or 1
+    max_memory_bytes: int | None = None
 
 
 class Progress(Protocol):
@@ -110,21 +113,29 @@ def export(source: Path, target: Path, options: ExportOptions, progress: Progres
             is left at `target`.
     """
     progress.step("reading the checkpoint")
-    checkpoint = open_checkpoint(source)
+    return export_checkpoint(open_checkpoint(source), target, options, progress)
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint, target: Path, options: ExportOptions, progress: Progress
+) -> bundle_pb2.Bundle:
+    """As `export`, of a checkpoint that is open."""
     spec = checkpoint.spec
     context = _context(spec, options.context)
     plan = recipe(options.precision, options.block_size, options.target, options.activations, options.vocabulary)
     matrices, vectors = contents.matrices(spec, plan), contents.vectors(spec)
+    kind, layout = _cache_kind(options), Layout()
+    model = decoder.build(spec, plan, kind, context, layout, WEIGHT_FILE, version("bise"))
+    ceiling = Ceiling(options.max_memory_bytes or inf)
+    pieces = ceiling.pieces(options.threads, 4 * spec.head_dim * spec.hidden_size)
     with published(target, replace=options.overwrite) as folder:
-        tokenizer = checkpoint.write_tokenizer(folder)
-        cache = _cache(checkpoint, folder, tokenizer.tokenizer, options, progress)
-        layout = Layout()
-        model = decoder.build(spec, plan, cache, context, layout, WEIGHT_FILE, version("bise"))
         _check_disk(folder, layout.size_bytes)
+        tokenizer = checkpoint.write_tokenizer(folder)
+        cache = _calibrated(kind, checkpoint, folder, tokenizer.tokenizer, ceiling, progress)
         progress.step(f"writing {plan.precision} weights")
         progress.weights(sum(matrix.rows * matrix.columns for matrix in matrices))
         with WeightFile(folder / WEIGHT_FILE, layout) as file:
-            store_matrices(matrices, checkpoint.weights, file, options.threads, progress.advance)
+            store_matrices(matrices, checkpoint.weights, file, pieces, progress.advance, ceiling=ceiling)
             store_vectors(vectors, checkpoint.weights, plan.activations, file)
             _store_tables(file, spec, context, plan.activations, cache)
         ir.save(model, folder / MODEL_FILE)
@@ -148,20 +159,27 @@ def _context(spec: ModelSpec, asked: int | None) -> int:
     return asked
 
 
-def _cache(
-    checkpoint: Checkpoint,
-    folder: Path,
-    tokenizer: bundle_pb2.Tokenizer,
-    options: ExportOptions,
-    progress: Progress,
-) -> Cache:
+def _cache_kind(options: ExportOptions) -> Cache:
+    """The cache that is asked for; the scales of an int8 one are still to be found."""
     kv = options.kv or _DEFAULT_KV[options.target][options.precision]
     if kv == "fp32" and options.target == "cuda":
         raise UnsupportedError("--kv fp32 --target cuda: expected fp16 or int8, the kernel has no fp32. Choose one.")
-    if kv != "int8":
-        return FloatCache(np.dtype(np.float16 if kv == "fp16" else np.float32))
+    return Int8Cache(()) if kv == "int8" else FloatCache(np.dtype(np.float16 if kv == "fp16" else np.float32))
+
+
+def _calibrated(
+    kind: Cache,
+    checkpoint: Checkpoint,
+    folder: Path,
+    tokenizer: bundle_pb2.Tokenizer,
+    ceiling: Ceiling,
+    progress: Progress,
+) -> Cache:
+    if not isinstance(kind, Int8Cache):
+        return kind
     progress.step("calibrating the int8 cache")
     prompts = token_prompts(folder, tokenizer, CALIBRATION)
+    ceiling.check(calibrating_bytes(checkpoint.spec, prompts), "to calibrate the cache", ", or --kv fp32")
     return Int8Cache(calibrate(checkpoint.spec, checkpoint.weights, prompts))
 
 
@@ -189,7 +207,7 @@ def _measures(options: ExportOptions, spec: ModelSpec, weight_bytes: int) -> boo
     if options.target != "cpu" or find_spec("onnxruntime") is None:
         return False
     largest = max(prod(shape) for shape in spec.weight_shapes().values())
-    allowed_bytes = _LARGEST_TENSORS * 4 * largest + _BASE_BYTES
+    allowed_bytes = options.max_memory_bytes or _LARGEST_TENSORS * 4 * largest + _BASE_BYTES
     graph_bytes = _LOADED_COPIES[options.precision] * weight_bytes + _LOGITS_BYTES * spec.vocab_size
     return _MEASURING_BYTES + graph_bytes <= allowed_bytes
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bise_export import pipeline
+from bise_export.budget import resident_bytes
 from bise_export.calibration import calibrate
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.pipeline import ExportOptions, export
@@ -71,8 +72,9 @@ def test_every_source_gives_a_bundle_that_verifies(source, tmp_path, quiet, prec
 
 
 def test_two_exports_of_the_same_source_are_the_same_files(source, tmp_path, quiet):
-    for name, threads in (("one", 1), ("two", 3)):
-        export(source, tmp_path / name, replace(UNVERIFIED, threads=threads, kv="int8"), quiet)
+    for name, threads, max_memory_bytes in (("one", 1, None), ("two", 3, resident_bytes() + (500 << 20))):
+        options = replace(UNVERIFIED, threads=threads, max_memory_bytes=max_memory_bytes, kv="int8")
+        export(source, tmp_path / name, options, quiet)
 
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
@@ -179,6 +181,18 @@ def test_no_room_is_told_with_both_numbers_and_leaves_nothing(tiny_gguf, tmp_pat
 
     with pytest.raises(ExportError, match=r"the bundle needs .* GB, 0\.00 GB are free\. Free some"):
         export(tiny_gguf, tmp_path / "bundle", UNVERIFIED, quiet)
+    assert list(tmp_path.iterdir()) == [tiny_gguf]
+
+
+@pytest.mark.parametrize(
+    ("spare_bytes", "message"),
+    [(1 << 20, "to quantize"), (12 << 20, r"to calibrate the cache\. Give --max-memory .*MiB, or --kv fp32")],
+)
+def test_a_ceiling_that_is_too_low_is_refused_before_any_work(tiny_gguf, tmp_path, quiet, spare_bytes, message):
+    options = replace(UNVERIFIED, max_memory_bytes=resident_bytes() + spare_bytes)
+
+    with pytest.raises(ExportError, match=message):
+        export(tiny_gguf, tmp_path / "bundle", options, quiet)
     assert list(tmp_path.iterdir()) == [tiny_gguf]
 
 
