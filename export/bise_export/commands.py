@@ -76,8 +76,12 @@ def export(
             verify=verify,
             max_memory_bytes=None if max_memory is None else parse_size(max_memory),
         )
-        with Bar(console) as bar:
-            bundle = run(source, out, options, bar)
+        try:
+            with Bar(console) as bar:
+                bundle = run(source, out, options, bar)
+        except KeyboardInterrupt:
+            typer.echo("bise export: interrupted; the same command goes on from here.", err=True)
+            raise typer.Exit(130) from None
     weights = bundle.quantization
     console.print(
         f"[bold]{bundle.name}[/] → {out}: {size(sum(file.size_bytes for file in bundle.files))}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from importlib.metadata import version
 from math import prod
@@ -66,8 +67,11 @@ def write_manifest(folder: Path, bundle: bundle_pb2.Bundle, sources: Iterable[Pa
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             bundle.files.append(describe(folder, path.relative_to(folder).as_posix()))
-    text = json_format.MessageToJson(bundle, preserving_proto_field_name=True, indent=2)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    values = json_format.MessageToDict(bundle, preserving_proto_field_name=True)
+    # A protobuf map has another order in each process, and the same export is to give the same file.
+    tools = values["provenance"]["tools"]
+    values["provenance"]["tools"] = dict(sorted(tools.items()))
+    (folder / MANIFEST).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _architecture(spec: ModelSpec) -> bundle_pb2.Architecture:

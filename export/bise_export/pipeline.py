@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from math import inf, isfinite, prod
@@ -15,16 +15,18 @@ from typing import Protocol
 import numpy as np
 import onnx_ir as ir
 
-from bise_export import contents
+from bise_export import contents, resumption
 from bise_export.budget import Ceiling
 from bise_export.calibration import calibrate, calibrating_bytes
+from bise_export.contents import Matrix
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.graph import decoder, rope
 from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
+from bise_export.journal import Journal
 from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, manifest, write_manifest
 from bise_export.prompts import CALIBRATION, token_prompts
 from bise_export.publish import published
-from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision
+from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision, scales_from_text, scales_text
 from bise_export.quant.recipes import ActivationPrecision, Precision, Target, VocabularyPrecision, recipe
 from bise_export.quant.store import store_matrices, store_vectors
 from bise_export.sources.checkpoint import Checkpoint
@@ -44,6 +46,8 @@ _MEASURING_BYTES = 260_000_000
 _LOGITS_BYTES = 4 * 200 * 4
 _LOADED_COPIES: Mapping[Precision, float] = {"int4": 1.25, "int8": 1.25, "fp16": 2.75, "fp32": 1.25}
 _DEFAULT_CONTEXT = 32768
+# The journal's entry for the cache's scales; matrices' are under their own names.
+_SCALES = "kv_scales"
 # The cache a person gets who names none, by target and precision. Measured on SmolLM2, 716 positions: beside 8-bit
 # weights an int8 cache costs as much as all else together (mean KL 0.0068 and 93.4 % the same next token, against
 # 0.0045 and 95.5 % with fp32); beside 4-bit weights it is lost in theirs. fp16 loses nothing, but the CPU kernel
@@ -93,6 +97,10 @@ class Progress(Protocol):
         """A new step begins."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Something a person should know; the export goes on."""
+        ...
+
     def weights(self, parameters: int) -> None:
         """The writing of so many parameters begins."""
         ...
@@ -110,7 +118,7 @@ def export(source: Path, target: Path, options: ExportOptions, progress: Progres
 
     Raises:
         ExportError: the source is broken or unsupported, the options don't go together, or there is no room; nothing
-            is left at `target`.
+            is left at `target`. Where the process was killed or interrupted, the same call goes on from there.
     """
     progress.step("reading the checkpoint")
     return export_checkpoint(open_checkpoint(source), target, options, progress)
@@ -128,14 +136,28 @@ def export_checkpoint(
     model = decoder.build(spec, plan, kind, context, layout, WEIGHT_FILE, version("bise"))
     ceiling = Ceiling(options.max_memory_bytes or inf)
     pieces = ceiling.pieces(options.threads, 4 * spec.head_dim * spec.hidden_size)
-    with published(target, replace=options.overwrite) as folder:
-        _check_disk(folder, layout.size_bytes)
+    deciding = replace(options, threads=1, max_memory_bytes=None, verify=None, overwrite=False)
+    identity = resumption.identity(checkpoint, layout, deciding)
+    with published(target, replace=options.overwrite, identity=identity) as draft:
+        folder, journal = draft.folder, draft.journal
+        if draft.problem:
+            progress.warn(f"what an earlier export left beside {target} is not used: {draft.problem}.")
+        _check_disk(folder, layout.size_bytes - resumption.clear(folder, WEIGHT_FILE))
         tokenizer = checkpoint.write_tokenizer(folder)
-        cache = _calibrated(kind, checkpoint, folder, tokenizer.tokenizer, ceiling, progress)
-        progress.step(f"writing {plan.precision} weights")
-        progress.weights(sum(matrix.rows * matrix.columns for matrix in matrices))
-        with WeightFile(folder / WEIGHT_FILE, layout) as file:
-            store_matrices(matrices, checkpoint.weights, file, pieces, progress.advance, ceiling=ceiling)
+        cache = _calibrated(kind, checkpoint, folder, tokenizer.tokenizer, ceiling, journal, progress)
+        with WeightFile(folder / WEIGHT_FILE, layout, resumes=journal.resumes) as file:
+            missing = _still_to_write(matrices, file, journal, progress)
+            progress.step(f"writing {plan.precision} weights")
+            progress.weights(sum(matrix.rows * matrix.columns for matrix in missing))
+            store_matrices(
+                missing,
+                checkpoint.weights,
+                file,
+                pieces,
+                progress.advance,
+                ceiling=ceiling,
+                finished=resumption.recorder(file, journal),
+            )
             store_vectors(vectors, checkpoint.weights, plan.activations, file)
             _store_tables(file, spec, context, plan.activations, cache)
         ir.save(model, folder / MODEL_FILE)
@@ -147,6 +169,16 @@ def export_checkpoint(
         progress.step("hashing and publishing")
         write_manifest(folder, bundle, checkpoint.files)
     return bundle
+
+
+def _still_to_write(matrices: Sequence[Matrix], file: WeightFile, journal: Journal, progress: Progress) -> list[Matrix]:
+    if not journal.resumes:
+        return list(matrices)
+    progress.step("proving what an earlier export wrote")
+    missing, damaged = resumption.unproved(matrices, file, journal)
+    if damaged:
+        progress.warn(f"{len(damaged)} of its matrices are damaged and are written again, first {damaged[0]}.")
+    return missing
 
 
 def _context(spec: ModelSpec, asked: int | None) -> int:
@@ -173,14 +205,20 @@ def _calibrated(
     folder: Path,
     tokenizer: bundle_pb2.Tokenizer,
     ceiling: Ceiling,
+    journal: Journal,
     progress: Progress,
 ) -> Cache:
     if not isinstance(kind, Int8Cache):
         return kind
+    spec = checkpoint.spec
+    if (known := journal.get(_SCALES)) is not None:
+        return Int8Cache(scales_from_text(known, spec.num_layers, spec.num_kv_heads, spec.head_dim))
     progress.step("calibrating the int8 cache")
     prompts = token_prompts(folder, tokenizer, CALIBRATION)
-    ceiling.check(calibrating_bytes(checkpoint.spec, prompts), "to calibrate the cache", ", or --kv fp32")
-    return Int8Cache(calibrate(checkpoint.spec, checkpoint.weights, prompts))
+    ceiling.check(calibrating_bytes(spec, prompts), "to calibrate the cache", ", or --kv fp32")
+    scales = calibrate(spec, checkpoint.weights, prompts)
+    journal.add(_SCALES, scales_text(scales))
+    return Int8Cache(scales)
 
 
 def _store_tables(file: WeightFile, spec: ModelSpec, context: int, dtype: np.dtype[np.floating], cache: Cache) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 class Bar:
@@ -34,6 +35,10 @@ class Bar:
         """A new step begins."""
         self._finish()
         self._task = self._progress.add_task(name, total=None, rate="")
+
+    def warn(self, text: str) -> None:
+        """A line above the bar that stays."""
+        self._progress.console.print(Text(text, style="yellow"))
 
     def weights(self, parameters: int) -> None:
         """The writing of so many parameters begins."""

@@ -29,10 +29,13 @@ class Recorded:
     """A progress that remembers."""
 
     def __init__(self):
-        self.steps, self.total, self.done = [], 0, 0
+        self.steps, self.warnings, self.total, self.done = [], [], 0, 0
 
     def step(self, name):
         self.steps.append(name)
+
+    def warn(self, text):
+        self.warnings.append(text)
 
     def weights(self, parameters):
         self.total += parameters
