@@ -31,6 +31,7 @@ from bise_export.quant.recipes import ActivationPrecision, Precision, Target, Vo
 from bise_export.quant.store import store_matrices, store_vectors
 from bise_export.sources.checkpoint import Checkpoint
 from bise_export.sources.open import open_checkpoint
+from bise_export.sources.watched import Watched
 from bise_export.spec import ModelSpec
 from bise_export.verify import accuracy_message, measure, measure_accuracy
 from bise_export.writer import Layout, WeightFile
@@ -102,11 +103,11 @@ class Progress(Protocol):
         ...
 
     def weights(self, parameters: int) -> None:
-        """The writing of so many parameters begins."""
+        """So many parameters are to be gone through in this step."""
         ...
 
     def advance(self, parameters: int) -> None:
-        """So many more are written; called from one thread."""
+        """So many more are done; called from one thread."""
         ...
 
 
@@ -216,7 +217,13 @@ def _calibrated(
     progress.step("calibrating the int8 cache")
     prompts = token_prompts(folder, tokenizer, CALIBRATION)
     ceiling.check(calibrating_bytes(spec, prompts), "to calibrate the cache", ", or --kv fp32")
-    scales = calibrate(spec, checkpoint.weights, prompts)
+    watched = {
+        name: Watched(weight, progress.advance)
+        for name, weight in checkpoint.weights.items()
+        if name.startswith("model.layers.")  # each is read once; of the embedding only the prompts' rows
+    }
+    progress.weights(sum(prod(weight.shape) for weight in watched.values()))
+    scales = calibrate(spec, {**checkpoint.weights, **watched}, prompts)
     journal.add(_SCALES, scales_text(scales))
     return Int8Cache(scales)
 

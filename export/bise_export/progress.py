@@ -41,12 +41,12 @@ class Bar:
         self._progress.console.print(Text(text, style="yellow"))
 
     def weights(self, parameters: int) -> None:
-        """The writing of so many parameters begins."""
+        """So many parameters are to be gone through in this step."""
         assert self._task is not None
         self._progress.update(self._task, total=parameters)
 
     def advance(self, parameters: int) -> None:
-        """So many more are written."""
+        """So many more are done."""
         assert self._task is not None
         self._progress.advance(self._task, parameters)
         speed = self._progress.tasks[self._task].speed or 0.0

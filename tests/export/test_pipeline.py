@@ -29,7 +29,7 @@ class Recorded:
     """A progress that remembers."""
 
     def __init__(self):
-        self.steps, self.warnings, self.total, self.done = [], [], 0, 0
+        self.steps, self.warnings, self.total, self.done = [], [], {}, {}
 
     def step(self, name):
         self.steps.append(name)
@@ -38,10 +38,10 @@ class Recorded:
         self.warnings.append(text)
 
     def weights(self, parameters):
-        self.total += parameters
+        self.total[self.steps[-1]] = parameters
 
     def advance(self, parameters):
-        self.done += parameters
+        self.done[self.steps[-1]] = self.done.get(self.steps[-1], 0) + parameters
 
 
 @pytest.fixture(params=["gguf", "huggingface", "mistral"])
@@ -113,7 +113,10 @@ def test_progress_tells_the_steps_and_counts_every_matrix(tiny_gguf, tmp_path):
         "hashing and publishing",
     ]
     norms = sum(each.parameters for each in bundle.quantization.classes if each.name == "norm")
-    assert progress.done == progress.total == bundle.architecture.parameters - norms
+    assert progress.done == progress.total
+    assert progress.done["writing int4 weights"] == bundle.architecture.parameters - norms
+    assert progress.done["calibrating the int8 cache"] < bundle.architecture.parameters
+    assert progress.warnings == []
 
 
 def test_the_manifest_says_what_the_bundle_is(tiny_huggingface, tmp_path, quiet):

@@ -57,7 +57,7 @@ class Interrupted:
         self.total = parameters
 
     def advance(self, parameters):
-        self.left -= parameters
+        self.left -= parameters * self.steps[-1].startswith("writing")
         if self.left < 0:
             raise KeyboardInterrupt
 
