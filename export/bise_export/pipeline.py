@@ -136,7 +136,8 @@ def export_checkpoint(
     kind, layout = _cache_kind(options), Layout()
     model = decoder.build(spec, plan, kind, context, layout, WEIGHT_FILE, version("bise"))
     ceiling = Ceiling(options.max_memory_bytes or inf)
-    pieces = ceiling.pieces(options.threads, 4 * spec.head_dim * spec.hidden_size)
+    head_bytes = 4 * spec.head_dim * spec.hidden_size
+    ceiling.pieces(options.threads, head_bytes)  # refuses what is too low before anything is done
     deciding = replace(options, threads=1, max_memory_bytes=None, verify=None, overwrite=False)
     identity = resumption.identity(checkpoint, layout, deciding)
     with published(target, replace=options.overwrite, identity=identity) as draft:
@@ -148,6 +149,7 @@ def export_checkpoint(
         cache = _calibrated(kind, checkpoint, folder, tokenizer.tokenizer, ceiling, journal, progress)
         with WeightFile(folder / WEIGHT_FILE, layout, resumes=journal.resumes) as file:
             missing = _still_to_write(matrices, file, journal, progress)
+            pieces = ceiling.pieces(options.threads, head_bytes)  # of what calibration left
             progress.step(f"writing {plan.precision} weights")
             progress.weights(sum(matrix.rows * matrix.columns for matrix in missing))
             store_matrices(
