@@ -27,6 +27,9 @@ class Quiet:
     def step(self, name: str) -> None:
         pass
 
+    def warn(self, text: str) -> None:
+        pass
+
     def weights(self, parameters: int) -> None:
         pass
 

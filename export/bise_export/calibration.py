@@ -23,18 +23,24 @@ slow ones by next to nothing within a calibration prompt, so a channel's own pea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import prod
 
 import numpy as np
 
 from bise_export.errors import ExportError
 from bise_export.quant.kv import LayerScales
-from bise_export.reference import Cache, Reference
+from bise_export.reference import CHUNK_BYTES, Cache, Reference
 from bise_export.sources.weight import Float32, Weight
 from bise_export.spec import ModelSpec
 
 # Room over the observed peak. Of the verification set's values 0.17 % lie beyond 1.0 peaks, 0.06 % beyond 1.1 and
 # 0.02 % beyond 1.25, where the coarser step already costs more than the clipping saved.
 _MARGIN = 1.1
+# From here on a model counts as large. A token costs two operations a parameter: 715 tokens through 24 B parameters are
+# 34 TFLOP, which two cores at 80 to 150 GFLOP/s take four to seven minutes for; 384 tokens take half of that.
+_LARGE_PARAMETERS = 4_000_000_000
+_LARGE_TOKENS = 48
+_LARGE_MARGIN = 1.25
 _LARGEST = 127
 # Below this a channel counts as always zero, and any scale serves it.
 _ZERO = 1e-20
@@ -68,11 +74,23 @@ def calibrate(
             )
         return keys, values
 
-    Reference(spec, weights, cache=observe).hidden(prompts)
+    margin = _LARGE_MARGIN if _is_large(spec) else _MARGIN
+    Reference(spec, weights, cache=observe).hidden(_read(spec, prompts))
     return tuple(
-        LayerScales(key=_scales(keys), value=_scales(values))
+        LayerScales(key=_scales(keys, margin), value=_scales(values, margin))
         for keys, values in zip(key_peaks, value_peaks, strict=True)
     )
+
+
+def calibrating_bytes(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> int:
+    """The memory that `calibrate` takes: the states of all tokens within one layer, and pieces of a weight.
+
+    Five arrays as wide as the feed-forward live at once (gate, its decay and two steps of its activation, then up), and
+    six as wide as the hidden state or the queries. A piece is held as stored, as floats, and as BLAS packs it.
+    """
+    tokens = sum(map(len, _read(spec, prompts)))
+    widths = 5 * spec.intermediate_size + 6 * max(spec.hidden_size, spec.q_size)
+    return 4 * tokens * widths + 4 * CHUNK_BYTES
 
 
 def int8_cache(scales: Sequence[LayerScales]) -> Cache:
@@ -87,6 +105,15 @@ def int8_cache(scales: Sequence[LayerScales]) -> Cache:
     return round_trip
 
 
+def _is_large(spec: ModelSpec) -> bool:
+    return sum(map(prod, spec.weight_shapes().values())) > _LARGE_PARAMETERS
+
+
+def _read(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """What of the prompts is read."""
+    return [prompt[: _LARGE_TOKENS if _is_large(spec) else None] for prompt in prompts]
+
+
 def _pair_lengths(keys: Float32, rotary_size: int) -> Float32:
     """For each channel, the length of the pair (i, i + rotary_size / 2) it rotates in; shaped as keys.
 
@@ -97,9 +124,9 @@ def _pair_lengths(keys: Float32, rotary_size: int) -> Float32:
     return np.concatenate([lengths, lengths, np.abs(still)], axis=-1)
 
 
-def _scales(peaks: Float32) -> Float32:
+def _scales(peaks: Float32, margin: float) -> Float32:
     """[kv_heads, head_dim] → [1, kv_heads, 1, head_dim]."""
-    scales = np.where(peaks > _ZERO, peaks * np.float32(_MARGIN / _LARGEST), np.float32(1))
+    scales = np.where(peaks > _ZERO, peaks * np.float32(margin / _LARGEST), np.float32(1))
     return scales[None, :, None].astype(np.float32)
 
 

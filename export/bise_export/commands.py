@@ -43,6 +43,9 @@ def export(
         bool | None,
         typer.Option(help="Measure accuracy too, which loads the graph; if not given, when that takes little memory."),
     ] = None,
+    max_memory: Annotated[
+        str | None, typer.Option(help="The most memory to hold, for instance 4GiB; refused if it can't be kept.")
+    ] = None,
 ) -> None:
     """Turn a checkpoint into a quantized ONNX bundle.
 
@@ -51,27 +54,34 @@ def export(
     """
     from rich.console import Console
 
+    from bise_export.budget import parse_size
     from bise_export.page import size
     from bise_export.pipeline import ExportOptions
     from bise_export.pipeline import export as run
     from bise_export.progress import Bar
 
-    options = ExportOptions(
-        precision=precision,
-        block_size=int(block_size),
-        kv=kv,
-        context=context,
-        activations=activations,
-        vocabulary=vocabulary,
-        target=target,
-        name=name,
-        version=version,
-        overwrite=overwrite,
-        verify=verify,
-    )
     console = Console(stderr=True)
-    with _one_line_errors("export"), Bar(console) as bar:
-        bundle = run(source, out, options, bar)
+    with _one_line_errors("export"):
+        options = ExportOptions(
+            precision=precision,
+            block_size=int(block_size),
+            kv=kv,
+            context=context,
+            activations=activations,
+            vocabulary=vocabulary,
+            target=target,
+            name=name,
+            version=version,
+            overwrite=overwrite,
+            verify=verify,
+            max_memory_bytes=None if max_memory is None else parse_size(max_memory),
+        )
+        try:
+            with Bar(console) as bar:
+                bundle = run(source, out, options, bar)
+        except KeyboardInterrupt:
+            typer.echo("bise export: interrupted; the same command goes on from here.", err=True)
+            raise typer.Exit(130) from None
     weights = bundle.quantization
     console.print(
         f"[bold]{bundle.name}[/] → {out}: {size(sum(file.size_bytes for file in bundle.files))}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -74,8 +75,11 @@ def write_manifest(folder: Path, bundle: bundle_pb2.Bundle, sources: Iterable[Pa
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             bundle.files.append(describe(folder, path.relative_to(folder).as_posix()))
-    text = json_format.MessageToJson(bundle, preserving_proto_field_name=True, indent=2)
-    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+    values = json_format.MessageToDict(bundle, preserving_proto_field_name=True)
+    # A protobuf map has another order in each process, and the same export is to give the same file.
+    tools = values["provenance"]["tools"]
+    values["provenance"]["tools"] = dict(sorted(tools.items()))
+    (folder / MANIFEST).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
 def _quantization(recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[Vector]) -> bundle_pb2.Quantization:

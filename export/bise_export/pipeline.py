@@ -1,33 +1,37 @@
-"""The export, on one screen: open → plan → calibrate → graph → quantize and write → verify → publish."""
+"""The export, on one screen: open → plan → graph → calibrate → quantize and write → verify → publish."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from bise_export import contents
-from bise_export.calibration import calibrate
+from bise_export import contents, resumption
+from bise_export.budget import Ceiling
+from bise_export.calibration import calibrate, calibrating_bytes
+from bise_export.contents import Matrix
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.graph import decoder, rope
 from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
+from bise_export.journal import Journal
 from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, manifest, write_manifest
 from bise_export.prompts import CALIBRATION, token_prompts
 from bise_export.publish import published
-from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision
+from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision, scales_from_text, scales_text
 from bise_export.quant.recipes import ActivationPrecision, Precision, Target, VocabularyPrecision, recipe
 from bise_export.quant.store import store_matrices, store_vectors
 from bise_export.sources.checkpoint import Checkpoint
 from bise_export.sources.open import open_checkpoint
+from bise_export.sources.watched import Watched
 from bise_export.spec import ModelSpec
 from bise_export.verify import accuracy_message, measure, measure_accuracy
 from bise_export.writer import Layout, WeightFile
@@ -43,6 +47,8 @@ _MEASURING_BYTES = 260_000_000
 _LOGITS_BYTES = 4 * 200 * 4
 _LOADED_COPIES: Mapping[Precision, float] = {"int4": 1.25, "int8": 1.25, "fp16": 2.75, "fp32": 1.25}
 _DEFAULT_CONTEXT = 32768
+# The journal's entry for the cache's scales; matrices' are under their own names.
+_SCALES = "kv_scales"
 # The cache a person gets who names none, by target and precision. Measured on SmolLM2, 716 positions: beside 8-bit
 # weights an int8 cache costs as much as all else together (mean KL 0.0068 and 93.4 % the same next token, against
 # 0.0045 and 95.5 % with fp32); beside 4-bit weights it is lost in theirs. fp16 loses nothing, but the CPU kernel
@@ -67,6 +73,7 @@ class ExportOptions:
         overwrite: replace a bundle that is there.
         verify: prove the graph and measure accuracy; None is to measure accuracy if the memory of an export will do.
         threads: that read and quantize.
+        max_memory_bytes: the most the process may hold; None holds to what an export promises anyway.
     """
 
     precision: Precision = "int4"
@@ -81,6 +88,7 @@ class ExportOptions:
     overwrite: bool = False
     verify: bool | None = None
     threads: int = os.cpu_count() or 1
+    max_memory_bytes: int | None = None
 
 
 class Progress(Protocol):
@@ -90,12 +98,16 @@ class Progress(Protocol):
         """A new step begins."""
         ...
 
+    def warn(self, text: str) -> None:
+        """Something a person should know; the export goes on."""
+        ...
+
     def weights(self, parameters: int) -> None:
-        """The writing of so many parameters begins."""
+        """So many parameters are to be gone through in this step."""
         ...
 
     def advance(self, parameters: int) -> None:
-        """So many more are written; called from one thread."""
+        """So many more are done; called from one thread."""
         ...
 
 
@@ -107,26 +119,50 @@ def export(source: Path, target: Path, options: ExportOptions, progress: Progres
 
     Raises:
         ExportError: the source is broken or unsupported, the options don't go together, or there is no room; nothing
-            is left at `target`.
+            is left at `target`. Where the process was killed or interrupted, the same call goes on from there.
     """
     progress.step("reading the checkpoint")
-    checkpoint = open_checkpoint(source)
+    return export_checkpoint(open_checkpoint(source), target, options, progress)
+
+
+def export_checkpoint(
+    checkpoint: Checkpoint, target: Path, options: ExportOptions, progress: Progress
+) -> bundle_pb2.Bundle:
+    """As `export`, of a checkpoint that is open."""
     context = _context(checkpoint.spec, options.context)
     notes = _rope_notes(checkpoint.spec, context)
     spec = checkpoint.spec.for_context(context)
     checkpoint = replace(checkpoint, spec=spec)
     plan = recipe(options.precision, options.block_size, options.target, options.activations, options.vocabulary)
     matrices, vectors = contents.matrices(spec, plan), contents.vectors(spec)
-    with published(target, replace=options.overwrite) as folder:
+    kind, layout = _cache_kind(options), Layout()
+    model = decoder.build(spec, plan, kind, context, layout, WEIGHT_FILE, version("bise"))
+    ceiling = Ceiling(options.max_memory_bytes or inf)
+    head_bytes = 4 * spec.head_dim * spec.hidden_size
+    ceiling.pieces(options.threads, head_bytes)  # refuses what is too low before anything is done
+    deciding = replace(options, threads=1, max_memory_bytes=None, verify=None, overwrite=False)
+    identity = resumption.identity(checkpoint, layout, deciding)
+    with published(target, replace=options.overwrite, identity=identity) as draft:
+        folder, journal = draft.folder, draft.journal
+        if draft.problem:
+            progress.warn(f"what an earlier export left beside {target} is not used: {draft.problem}.")
+        _check_disk(folder, layout.size_bytes - resumption.clear(folder, WEIGHT_FILE))
         tokenizer = checkpoint.write_tokenizer(folder)
-        cache = _cache(checkpoint, folder, tokenizer.tokenizer, options, progress)
-        layout = Layout()
-        model = decoder.build(spec, plan, cache, context, layout, WEIGHT_FILE, version("bise"))
-        _check_disk(folder, layout.size_bytes)
-        progress.step(f"writing {plan.precision} weights")
-        progress.weights(sum(matrix.rows * matrix.columns for matrix in matrices))
-        with WeightFile(folder / WEIGHT_FILE, layout) as file:
-            store_matrices(matrices, checkpoint.weights, file, options.threads, progress.advance)
+        cache = _calibrated(kind, checkpoint, folder, tokenizer.tokenizer, ceiling, journal, progress)
+        with WeightFile(folder / WEIGHT_FILE, layout, resumes=journal.resumes) as file:
+            missing = _still_to_write(matrices, file, journal, progress)
+            pieces = ceiling.pieces(options.threads, head_bytes)  # of what calibration left
+            progress.step(f"writing {plan.precision} weights")
+            progress.weights(sum(matrix.rows * matrix.columns for matrix in missing))
+            store_matrices(
+                missing,
+                checkpoint.weights,
+                file,
+                pieces,
+                progress.advance,
+                ceiling=ceiling,
+                finished=resumption.recorder(file, journal),
+            )
             store_vectors(vectors, checkpoint.weights, plan.activations, file)
             _store_tables(file, spec, context, plan.activations, cache)
         ir.save(model, folder / MODEL_FILE)
@@ -138,6 +174,16 @@ def export(source: Path, target: Path, options: ExportOptions, progress: Progres
         progress.step("hashing and publishing")
         write_manifest(folder, bundle, checkpoint.files)
     return bundle
+
+
+def _still_to_write(matrices: Sequence[Matrix], file: WeightFile, journal: Journal, progress: Progress) -> list[Matrix]:
+    if not journal.resumes:
+        return list(matrices)
+    progress.step("proving what an earlier export wrote")
+    missing, damaged = resumption.unproved(matrices, file, journal)
+    if damaged:
+        progress.warn(f"{len(damaged)} of its matrices are damaged and are written again, first {damaged[0]}.")
+    return missing
 
 
 def _context(spec: ModelSpec, asked: int | None) -> int:
@@ -159,21 +205,40 @@ def _rope_notes(spec: ModelSpec, context: int) -> list[str]:
     return [f"rotary embedding by its {kind} factors, for a context of {context:,}; one {other} takes the others"]
 
 
-def _cache(
-    checkpoint: Checkpoint,
-    folder: Path,
-    tokenizer: bundle_pb2.Tokenizer,
-    options: ExportOptions,
-    progress: Progress,
-) -> Cache:
+def _cache_kind(options: ExportOptions) -> Cache:
+    """The cache that is asked for; the scales of an int8 one are still to be found."""
     kv = options.kv or _DEFAULT_KV[options.target][options.precision]
     if kv == "fp32" and options.target == "cuda":
         raise UnsupportedError("--kv fp32 --target cuda: expected fp16 or int8, the kernel has no fp32. Choose one.")
-    if kv != "int8":
-        return FloatCache(np.dtype(np.float16 if kv == "fp16" else np.float32))
+    return Int8Cache(()) if kv == "int8" else FloatCache(np.dtype(np.float16 if kv == "fp16" else np.float32))
+
+
+def _calibrated(
+    kind: Cache,
+    checkpoint: Checkpoint,
+    folder: Path,
+    tokenizer: bundle_pb2.Tokenizer,
+    ceiling: Ceiling,
+    journal: Journal,
+    progress: Progress,
+) -> Cache:
+    if not isinstance(kind, Int8Cache):
+        return kind
+    spec = checkpoint.spec
+    if (known := journal.get(_SCALES)) is not None:
+        return Int8Cache(scales_from_text(known, spec.num_layers, spec.num_kv_heads, spec.head_dim))
     progress.step("calibrating the int8 cache")
     prompts = token_prompts(folder, tokenizer, CALIBRATION)
-    return Int8Cache(calibrate(checkpoint.spec, checkpoint.weights, prompts))
+    ceiling.check(calibrating_bytes(spec, prompts), "to calibrate the cache", ", or --kv fp32")
+    watched = {
+        name: Watched(weight, progress.advance)
+        for name, weight in checkpoint.weights.items()
+        if name.startswith("model.layers.")  # each is read once; of the embedding only the prompts' rows
+    }
+    progress.weights(sum(prod(weight.shape) for weight in watched.values()))
+    scales = calibrate(spec, {**checkpoint.weights, **watched}, prompts)
+    journal.add(_SCALES, scales_text(scales))
+    return Int8Cache(scales)
 
 
 def _store_tables(file: WeightFile, spec: ModelSpec, context: int, dtype: np.dtype[np.floating], cache: Cache) -> None:
@@ -200,7 +265,7 @@ def _measures(options: ExportOptions, spec: ModelSpec, weight_bytes: int) -> boo
     if options.target != "cpu" or find_spec("onnxruntime") is None:
         return False
     largest = max(prod(shape) for shape in spec.weight_shapes().values())
-    allowed_bytes = _LARGEST_TENSORS * 4 * largest + _BASE_BYTES
+    allowed_bytes = options.max_memory_bytes or _LARGEST_TENSORS * 4 * largest + _BASE_BYTES
     graph_bytes = _LOADED_COPIES[options.precision] * weight_bytes + _LOGITS_BYTES * spec.vocab_size
     return _MEASURING_BYTES + graph_bytes <= allowed_bytes
 

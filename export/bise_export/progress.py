@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.text import Text
 
 
 class Bar:
@@ -35,13 +36,17 @@ class Bar:
         self._finish()
         self._task = self._progress.add_task(name, total=None, rate="")
 
+    def warn(self, text: str) -> None:
+        """A line above the bar that stays."""
+        self._progress.console.print(Text(text, style="yellow"))
+
     def weights(self, parameters: int) -> None:
-        """The writing of so many parameters begins."""
+        """So many parameters are to be gone through in this step."""
         assert self._task is not None
         self._progress.update(self._task, total=parameters)
 
     def advance(self, parameters: int) -> None:
-        """So many more are written."""
+        """So many more are done."""
         assert self._task is not None
         self._progress.advance(self._task, parameters)
         speed = self._progress.tasks[self._task].speed or 0.0

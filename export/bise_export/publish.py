@@ -1,41 +1,79 @@
-"""Publishing: a bundle grows in a folder of another name and appears whole, by one rename."""
+"""Publishing: a bundle grows in a folder of another name and appears whole, by one rename.
+
+Beside `NAME` lie, while it grows, `.NAME.partial` and `.NAME.journal`. They stay when the process is killed or
+interrupted, and the next export to the same place goes on with them if the journal says that they are of the same.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from bise_export.errors import ExportError
+from bise_export.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A bundle that grows.
+
+    Attributes:
+        folder: where; at first empty, or as an earlier export left it.
+        journal: what of it is on disk.
+        problem: why an earlier export's work was thrown away; empty if it was not.
+    """
+
+    folder: Path
+    journal: Journal
+    problem: str
 
 
 @contextmanager
-def published(target: Path, *, replace: bool) -> Iterator[Path]:
-    """A new folder to fill; becomes `target` at the end, or disappears if anything failed.
+def published(target: Path, *, replace: bool, identity: str) -> Iterator[Draft]:
+    """A draft to fill; becomes `target` at the end, disappears if anything failed, stays if that was an interrupt.
+
+    Args:
+        identity: of what is exported; see `Journal`.
 
     Raises:
-        ExportError: `target` exists and may not be replaced, or is no bundle.
+        ExportError: `target` exists and may not be replaced, or is no bundle; or another export to it is running.
     """
     target = target.absolute()
     if target.exists() or target.is_symlink():
         _check_replaceable(target, replace=replace)
     target.parent.mkdir(parents=True, exist_ok=True)
-    folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    try:
-        yield folder
-        folder.chmod(0o755)
-        for path in (*folder.rglob("*"), folder):
-            _sync(path)
-        if target.exists():
-            _swap(folder, target)
-        else:
-            folder.rename(target)
-        _sync(target.parent)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder = target.with_name(f".{target.name}.partial")
+    with Journal(target.with_name(f".{target.name}.journal"), identity) as journal:
+        try:
+            yield _draft(folder, journal)
+            folder.chmod(0o755)
+            for path in (*folder.rglob("*"), folder):
+                _sync(path)
+            if target.exists():
+                _swap(folder, target)
+            else:
+                folder.rename(target)
+            _sync(target.parent)
+        except Exception:
+            shutil.rmtree(folder, ignore_errors=True)
+            journal.remove()
+            raise
+        journal.remove()
+
+
+def _draft(folder: Path, journal: Journal) -> Draft:
+    problem = journal.problem
+    if folder.is_symlink() or folder.is_file():
+        folder.unlink()
+    if folder.exists() and not journal.resumes:
+        problem = problem or "it has no journal"
+        shutil.rmtree(folder)
+    folder.mkdir(0o700, exist_ok=True)
+    return Draft(folder, journal, problem)
 
 
 def _check_replaceable(target: Path, *, replace: bool) -> None:

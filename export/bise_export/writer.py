@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ from bise_export.errors import ExportError
 
 # onnxruntime maps external data by page; a tensor on a page of its own is used in place.
 _ALIGNMENT_BYTES = 4096
+_READ_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ class Layout:
     def __getitem__(self, name: str) -> Placed:
         return self._tensors[name]
 
+    def tensors(self) -> tuple[Placed, ...]:
+        """All of them, in the order in which they got their places."""
+        return tuple(self._tensors.values())
+
     def _add(self, placed: Placed) -> None:
         assert placed.name not in self._tensors, placed.name
         self._tensors[placed.name] = placed
@@ -64,14 +70,17 @@ class Layout:
 class WeightFile:
     """A weight file being written. Bytes go to their place with `pwrite`: safe from several threads, nothing buffered.
 
+    Args:
+        resumes: the file may be there, and what is in it stays.
+
     Raises:
         ExportError: the disk is full (found when the file is opened, before any work) or failed.
     """
 
-    def __init__(self, path: Path, layout: Layout) -> None:
+    def __init__(self, path: Path, layout: Layout, *, resumes: bool = False) -> None:
         self._layout = layout
         self._path = path
-        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | (0 if resumes else os.O_EXCL), 0o644)
         try:
             if layout.size_bytes:
                 os.posix_fallocate(self._file, 0, layout.size_bytes)
@@ -94,6 +103,20 @@ class WeightFile:
             except OSError as error:
                 raise self._failed(len(view), error) from error
             view, offset = view[written:], offset + written
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """The bytes of a tensor as they are in the file, some at a time."""
+        placed = self._layout[name]
+        end = placed.offset + placed.size_bytes
+        for offset in range(placed.offset, end, _READ_BYTES):
+            yield os.pread(self._file, min(_READ_BYTES, end - offset), offset)
+
+    def sync(self) -> None:
+        """Returns when all that was written is on disk."""
+        try:
+            os.fdatasync(self._file)
+        except OSError as error:
+            raise self._failed(self._layout.size_bytes, error) from error
 
     def __enter__(self) -> WeightFile:
         return self

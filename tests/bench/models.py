@@ -21,6 +21,9 @@ class Silent:
     def step(self, name: str) -> None:
         """Nothing."""
 
+    def warn(self, text: str) -> None:
+        """Nothing."""
+
     def weights(self, parameters: int) -> None:
         """Nothing."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -39,8 +39,8 @@ def ratio(figures: Figures, over: str, under: str) -> float:
     return statistics.median(a / b for a, b in zip(figures[over], figures[under], strict=True))
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
+def machine(packages: Sequence[str] = ("bise", "onnxruntime", "llama-cpp-python", "numpy")) -> dict[str, Any]:
+    """What the figures were taken on, with the versions of `packages`."""
     cpu = next(
         (line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")),
         platform.processor(),
@@ -54,7 +54,7 @@ def machine() -> dict[str, Any]:
         ],
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in ("bise", "onnxruntime", "llama-cpp-python", "numpy")},
+        "packages": {name: version(name) for name in packages},
     }
 
 

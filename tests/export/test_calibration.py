@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from bise_export.calibration import calibrate, int8_cache
+from bise_export import calibration
+from bise_export.calibration import calibrate, calibrating_bytes, int8_cache
 from bise_export.errors import ExportError
 from bise_export.quant.kv import LayerScales
 from bise_export.reference import Reference
@@ -63,6 +64,19 @@ def test_keys_seen_at_the_start_fit_at_any_later_position():
     ((later, _),) = recorded([tokens * 37])[0]
 
     assert np.abs(later / scales[0].key[:, :, 0]).max() <= 127 / 1.1 + 1e-3
+
+
+def test_a_large_model_reads_the_first_tokens_of_each_prompt_and_takes_a_larger_margin(monkeypatch):
+    prompts = [list(range(100)), [7, 8]]
+    whole = calibrate(SPEC, weights_of(SPEC), [list(range(48)), [7, 8]])
+    size_bytes = calibrating_bytes(SPEC, prompts)
+
+    monkeypatch.setattr(calibration, "_LARGE_PARAMETERS", 1000)
+
+    for one, other in zip(calibrate(SPEC, weights_of(SPEC), prompts), whole, strict=True):
+        np.testing.assert_allclose(one.key * (1.1 / 1.25), other.key, rtol=1e-5)
+        np.testing.assert_allclose(one.value * (1.1 / 1.25), other.value, rtol=1e-5)
+    assert calibrating_bytes(SPEC, prompts) < size_bytes
 
 
 def test_the_order_of_prompts_does_not_matter():

@@ -218,3 +218,21 @@ def test_a_flipped_byte_is_one_line(tiny_gguf, tmp_path):
     assert result.exit_code == 1
     assert "model.onnx.data: expected sha256" in result.stderr.splitlines()[-1]
     assert "Copy the bundle again" in result.stderr.splitlines()[-1]
+
+
+def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch):
+    def interrupt(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("bise_export.pipeline.export", interrupt)
+    ran = bise("export", huggingface(tmp_path / "source"), tmp_path / "bundle")
+
+    assert ran.exit_code == 130
+    assert "the same command goes on from here" in ran.output
+
+
+def test_a_size_that_is_none_is_told_in_a_line(tmp_path):
+    ran = bise("export", huggingface(tmp_path / "source"), tmp_path / "bundle", "--max-memory", "much")
+
+    assert ran.exit_code == 1
+    assert "--max-memory: expected a size such as 4GiB or 500MB, got 'much'" in ran.output

@@ -61,20 +61,27 @@ def large(tmp_path_factory):
     shutil.rmtree(folder)
 
 
+def peak_bytes(*arguments):
+    run = subprocess.run([sys.executable, "-c", PROGRAM, *arguments], capture_output=True, text=True, check=True)
+    return int(run.stdout.split()[-1]) * 1024
+
+
 @pytest.mark.slow
 def test_a_large_export_stays_within_its_bound(large, tmp_path):
     size_bytes = (large / "model.safetensors").stat().st_size
     assert size_bytes > 600e6
     assert size_bytes > 1.5 * ALLOWED_BYTES, "a process that held the checkpoint whole would be found"
 
-    run = subprocess.run(
-        [sys.executable, "-c", PROGRAM, large, tmp_path / "bundle"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-
-    assert int(run.stdout.split()[-1]) * 1024 <= ALLOWED_BYTES
+    assert peak_bytes(large, tmp_path / "bundle") <= ALLOWED_BYTES
     bundle = read_manifest(tmp_path / "bundle")
     assert (bundle.quantization.precision, bundle.kv_cache.dtype) == ("int4", "int8"), "calibration was within it too"
+    shutil.rmtree(tmp_path / "bundle")
+
+
+@pytest.mark.slow
+def test_a_low_ceiling_is_kept(large, tmp_path):
+    cap_bytes = 180 << 20  # Python and its libraries are 120 of them
+
+    assert peak_bytes(large, tmp_path / "bundle", "--kv", "fp32", "--max-memory", str(cap_bytes)) <= cap_bytes
+    assert not read_manifest(tmp_path / "bundle").HasField("accuracy"), "measuring would not have fit"
     shutil.rmtree(tmp_path / "bundle")

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bise_export import pipeline
+from bise_export.budget import resident_bytes
 from bise_export.calibration import calibrate
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.pipeline import ExportOptions, export
@@ -28,16 +29,19 @@ class Recorded:
     """A progress that remembers."""
 
     def __init__(self):
-        self.steps, self.total, self.done = [], 0, 0
+        self.steps, self.warnings, self.total, self.done = [], [], {}, {}
 
     def step(self, name):
         self.steps.append(name)
 
+    def warn(self, text):
+        self.warnings.append(text)
+
     def weights(self, parameters):
-        self.total += parameters
+        self.total[self.steps[-1]] = parameters
 
     def advance(self, parameters):
-        self.done += parameters
+        self.done[self.steps[-1]] = self.done.get(self.steps[-1], 0) + parameters
 
 
 @pytest.fixture(params=["gguf", "huggingface", "mistral"])
@@ -71,8 +75,9 @@ def test_every_source_gives_a_bundle_that_verifies(source, tmp_path, quiet, prec
 
 
 def test_two_exports_of_the_same_source_are_the_same_files(source, tmp_path, quiet):
-    for name, threads in (("one", 1), ("two", 3)):
-        export(source, tmp_path / name, replace(UNVERIFIED, threads=threads, kv="int8"), quiet)
+    for name, threads, max_memory_bytes in (("one", 1, None), ("two", 3, resident_bytes() + (500 << 20))):
+        options = replace(UNVERIFIED, threads=threads, max_memory_bytes=max_memory_bytes, kv="int8")
+        export(source, tmp_path / name, options, quiet)
 
     assert contents(tmp_path / "one") == contents(tmp_path / "two")
 
@@ -108,7 +113,10 @@ def test_progress_tells_the_steps_and_counts_every_matrix(tiny_gguf, tmp_path):
         "hashing and publishing",
     ]
     norms = sum(each.parameters for each in bundle.quantization.classes if each.name == "norm")
-    assert progress.done == progress.total == bundle.architecture.parameters - norms
+    assert progress.done == progress.total
+    assert progress.done["writing int4 weights"] == bundle.architecture.parameters - norms
+    assert progress.done["calibrating the int8 cache"] < bundle.architecture.parameters
+    assert progress.warnings == []
 
 
 def test_the_manifest_says_what_the_bundle_is(tiny_huggingface, tmp_path, quiet):
@@ -179,6 +187,18 @@ def test_no_room_is_told_with_both_numbers_and_leaves_nothing(tiny_gguf, tmp_pat
 
     with pytest.raises(ExportError, match=r"the bundle needs .* GB, 0\.00 GB are free\. Free some"):
         export(tiny_gguf, tmp_path / "bundle", UNVERIFIED, quiet)
+    assert list(tmp_path.iterdir()) == [tiny_gguf]
+
+
+@pytest.mark.parametrize(
+    ("spare_bytes", "message"),
+    [(1 << 20, "to quantize"), (12 << 20, r"to calibrate the cache\. Give --max-memory .*MiB, or --kv fp32")],
+)
+def test_a_ceiling_that_is_too_low_is_refused_before_any_work(tiny_gguf, tmp_path, quiet, spare_bytes, message):
+    options = replace(UNVERIFIED, max_memory_bytes=resident_bytes() + spare_bytes)
+
+    with pytest.raises(ExportError, match=message):
+        export(tiny_gguf, tmp_path / "bundle", options, quiet)
     assert list(tmp_path.iterdir()) == [tiny_gguf]
 
 

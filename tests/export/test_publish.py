@@ -14,7 +14,8 @@ MANIFEST = "bundle.json"
 
 
 def publish(target, content, *, replace=False):
-    with published(target, replace=replace) as folder:
+    with published(target, replace=replace, identity="one") as draft:
+        folder = draft.folder
         (folder / "tokenizer").mkdir()
         (folder / "tokenizer" / "file").write_text(content)
         (folder / MANIFEST).write_text(content)
@@ -33,17 +34,18 @@ def test_the_folder_appears_whole_with_ordinary_rights(tmp_path):
 
 
 def test_nothing_is_at_the_target_before_the_end(tmp_path):
-    with published(tmp_path / "bundle", replace=False) as folder:
+    with published(tmp_path / "bundle", replace=False, identity="one") as draft:
+        folder = draft.folder
         (folder / MANIFEST).write_text("")
         assert not (tmp_path / "bundle").exists()
         assert folder.parent == tmp_path  # one file system, so one rename
 
 
-@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("error", [ValueError, ExportError, OSError])
 def test_a_failure_leaves_nothing(tmp_path, error):
     def fail_halfway():
-        with published(tmp_path / "bundle", replace=False) as folder:
-            (folder / "half").write_text("")
+        with published(tmp_path / "bundle", replace=False, identity="one") as draft:
+            (draft.folder / "half").write_text("")
             raise error
 
     with pytest.raises(error):
@@ -55,7 +57,7 @@ def test_a_failure_leaves_nothing(tmp_path, error):
 def test_a_failure_leaves_the_bundle_that_was_there(tmp_path):
     publish(tmp_path / "bundle", "old")
 
-    with pytest.raises(ValueError, match="no"), published(tmp_path / "bundle", replace=True):
+    with pytest.raises(ValueError, match="no"), published(tmp_path / "bundle", replace=True, identity="one"):
         raise ValueError("no")
 
     assert names(tmp_path) == ["bundle"]

@@ -22,6 +22,9 @@ class Silent:
     def step(self, name):
         pass
 
+    def warn(self, text):
+        pass
+
     def weights(self, parameters):
         pass
 

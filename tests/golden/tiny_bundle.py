@@ -12,6 +12,7 @@ from google.protobuf import json_format
 from tokenizers import Tokenizer, models
 
 from bise_export.architecture import architecture_of
+from bise_export.budget import Pieces
 from bise_export.calibration import calibrate
 from bise_export.contents import matrices, vectors
 from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
@@ -55,7 +56,7 @@ def write(
     model = build(spec, chosen, cache, spec.trained_context, layout, "model.onnx.data", "test")
     ir.save(model, folder / "model.onnx")
     with WeightFile(folder / "model.onnx.data", layout) as file:
-        store_matrices(matrices(spec, chosen), weights, file, 1, lambda _count: None)
+        store_matrices(matrices(spec, chosen), weights, file, Pieces(1, 1 << 20), lambda _count: None)
         store_vectors(vectors(spec), weights, chosen.activations, file)
         for name, table in zip((COS_TABLE, SIN_TABLE), rotary_tables(spec, spec.trained_context), strict=True):
             file.write(name, table)

@@ -137,8 +137,10 @@ def pack(integers: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     if per_byte == 1:
         return integers
     *lead, last = integers.shape
-    padded = np.zeros((*lead, -(-last // per_byte) * per_byte), np.uint8)
-    padded[..., :last] = integers
+    padded = integers
+    if last % per_byte:
+        padded = np.zeros((*lead, -(-last // per_byte) * per_byte), np.uint8)
+        padded[..., :last] = integers
     packed = padded[..., ::per_byte].copy()
     for place in range(1, per_byte):
         packed |= padded[..., place::per_byte] << np.uint8(bits * place)

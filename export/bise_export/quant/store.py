@@ -8,47 +8,75 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from bise_export.budget import UNLIMITED, Ceiling, Pieces
 from bise_export.contents import Matrix, Vector
 from bise_export.errors import ExportError
 from bise_export.quant.formats import narrowed
 from bise_export.sources.weight import Float32, Weight
 from bise_export.writer import WeightFile
 
-# Rows a thread works on, as float32: large enough for long sequential reads. Decoding and encoding take three times as
-# much on top, so many threads work on less each.
-_CHUNK_BYTES = 8 << 20
-_CHUNKS_BYTES = 32 << 20
-
 Advance = Callable[[int], None]
+Finished = Callable[[Matrix], None]
+
+
+def _nothing(_matrix: Matrix) -> None:
+    """Nobody keeps a journal."""
 
 
 def store_matrices(
     matrices: Iterable[Matrix],
     weights: Mapping[str, Weight],
     file: WeightFile,
-    threads: int,
+    pieces: Pieces,
     advance: Advance,
+    *,
+    ceiling: Ceiling = UNLIMITED,
+    finished: Finished = _nothing,
 ) -> None:
-    """Writes every matrix. Memory stays under some 100 MB, whatever the size of a tensor and however many threads.
+    """Writes every matrix, in pieces. The bytes do not depend on how it is cut.
 
     Args:
         advance: told the count of parameters each time some are written.
+        ceiling: where there is no more room for a piece, pieces go one by one.
+        finished: told each matrix once all of it is written, in a thread of its own that may take its time.
+
+    Raises:
+        ExportError: a number can't be stored, the disk is full, or the ceiling is reached by something else.
     """
-    chunk_bytes = min(_CHUNK_BYTES, _CHUNKS_BYTES // threads)
-    with ThreadPoolExecutor(threads) as pool:
-        pending: set[Future[int]] = set()
+    with ThreadPoolExecutor(pieces.threads) as pool, ThreadPoolExecutor(1) as aside:
+        pending: dict[Future[int], Matrix] = {}
+        told: list[Future[None]] = []
+        unwritten: dict[str, int] = {}
+
+        def settle(done: Iterable[Future[int]]) -> None:
+            for each in done:
+                matrix, count = pending.pop(each), each.result()
+                advance(count)
+                unwritten[matrix.name] -= count
+                if not unwritten[matrix.name]:
+                    told.append(aside.submit(finished, matrix))
+            while told and told[0].done():
+                told.pop(0).result()
+
         try:
             for matrix in matrices:
-                for first_row, weight, start, stop in _pieces(matrix, weights, chunk_bytes):
-                    if len(pending) >= 2 * threads:
-                        done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                        for each in done:
-                            advance(each.result())
-                    pending.add(pool.submit(_store, matrix, file, first_row, weight, start, stop))
-            for each in pending:
-                advance(each.result())
+                unwritten[matrix.name] = matrix.rows * matrix.columns
+                for first_row, weight, start, stop in _pieces(matrix, weights, pieces.piece_bytes):
+                    while len(pending) >= _waiting(pieces, ceiling):
+                        settle(wait(pending, return_when=FIRST_COMPLETED).done)
+                    ceiling.check(0 if pending else pieces.held_bytes, "for one piece of a matrix")
+                    pending[pool.submit(_store, matrix, file, first_row, weight, start, stop)] = matrix
+            settle(wait(pending).done)
+            for each in told:
+                each.result()
         finally:
             pool.shutdown(cancel_futures=True)
+            aside.shutdown(cancel_futures=True)
+
+
+def _waiting(pieces: Pieces, ceiling: Ceiling) -> int:
+    """Pieces that may be handed out at once: enough that no thread waits, or one where memory is short."""
+    return 2 * pieces.threads if ceiling.room_bytes() >= pieces.held_bytes else 1
 
 
 def store_vectors(

@@ -27,8 +27,10 @@ class _ElementType(NamedTuple):
 
 
 def _from_bfloat16(data: NDArray[np.uint8]) -> Float32:
-    # A bfloat16 is the upper half of a float32.
-    return (data.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    # A bfloat16 is the upper half of a float32; shifted in place, so that no third copy is made.
+    wide = data.view("<u2").astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
 
 
 _ELEMENT_TYPES: Mapping[str, _ElementType] = {

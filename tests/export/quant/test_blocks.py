@@ -172,3 +172,17 @@ def test_a_matrix_larger_than_one_panel_is_quantized_as_its_parts():
 
     for all_rows, part in zip(whole, quantize(matrix[500:], 8, 64), strict=True):
         np.testing.assert_array_equal(all_rows[500:], part)
+
+
+@given(bits=st.sampled_from([4, 8]), count=st.integers(2, 70), seed=st.integers(0, 1 << 32), data=st.data())
+def test_a_blocks_result_depends_on_nothing_but_the_block(bits, count, seed, data):
+    """So bytes are the same however the rows of a matrix are cut into pieces."""
+    blocks = np.random.default_rng(seed).standard_t(3, (count, 32)).astype(np.float32)
+    cut = data.draw(st.integers(1, count - 1))
+
+    whole = quantize(blocks, bits, 32)
+
+    for all_blocks, *parts in zip(
+        whole, quantize(blocks[:cut], bits, 32), quantize(blocks[cut:], bits, 32), strict=True
+    ):
+        np.testing.assert_array_equal(all_blocks, np.concatenate(parts))
