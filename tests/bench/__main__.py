@@ -1,4 +1,4 @@
-"""`python -m tests.bench [decode|client|quality|promises]…`: measures, prints a table, writes results/NAME.json."""
+"""`python -m tests.bench [NAME]…`: measures, prints a table, writes results/NAME.json; `BENCHES` has the names."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 BENCHES = {
+    "attention": "tests.bench.attention",
     "decode": "tests.bench.decode",
     "client": "tests.bench.client",
     "quality": "tests.bench.quality",

@@ -10,7 +10,8 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,27 +212,40 @@ def run(requests: int, scale: float, recorded: Recorded, loads: Sequence[float] 
     solo = dict(_solo(shapes, limits, recorded.curve))
     allowed = budgets(shapes, [solo], Allowance())
     capacity = capacity_per_s(shapes, solo)
-    rows = {}
-    for load in loads:
-        began = time.perf_counter()
-        asked = drafts(shapes, requests, f"{_SEED} {load}")
-        times = arrivals_ms(requests, 1e3 / capacity / load, float("inf"), f"{_SEED} {load}")
-        trace = calls(asked, times, _encode, allowed)
-        outcomes = Daemon(limits, recorded.curve, Noise(1, recorded.sigma)).serve(trace)
-        took_s = time.perf_counter() - began
-        pieces = _ORACLE_PIECES * _ORACLE_JOBS
-        best = _oracle(trace[:pieces], asked[:pieces], recorded.curve)
-        beside = sum(each.met for each in outcomes[:pieces])
-        rows[f"{load:g}"] = _row(outcomes, limits) | {
-            "oracle": best / len(outcomes[:pieces]),
-            "of the oracle": beside / best,
-            "simulated in s": took_s,
-        }
+    with ProcessPoolExecutor() as pool:
+        tried = [pool.submit(_tried, load, requests, capacity, shapes, allowed, limits, recorded) for load in loads]
+        rows = {f"{load:g}": each.result() for load, each in zip(loads, tried, strict=True)}
     return {
         "what": f"{requests} requests a load in virtual time, lengths times {scale:g}, step costs as recorded",
         "machine": recorded.machine,
         "capacity, requests/s": capacity,
         "table": rows,
+    }
+
+
+def _tried(
+    load: float,
+    requests: int,
+    capacity_per_s: float,
+    shapes: Sequence[Shape],
+    allowed: Mapping[Variant, Budget],
+    limits: Limits,
+    recorded: Recorded,
+) -> dict[str, float]:
+    """A row of the table."""
+    began = time.perf_counter()
+    asked = drafts(shapes, requests, f"{_SEED} {load}")
+    times = arrivals_ms(requests, 1e3 / capacity_per_s / load, float("inf"), f"{_SEED} {load}")
+    trace = calls(asked, times, _encode, allowed)
+    outcomes = Daemon(limits, recorded.curve, Noise(1, recorded.sigma)).serve(trace)
+    took_s = time.perf_counter() - began
+    pieces = _ORACLE_PIECES * _ORACLE_JOBS
+    best = _oracle(trace[:pieces], asked[:pieces], recorded.curve)
+    beside = sum(each.met for each in outcomes[:pieces])
+    return _row(outcomes, limits) | {
+        "oracle": best / len(outcomes[:pieces]),
+        "of the oracle": beside / best,
+        "simulated in s": took_s,
     }
 
 
