@@ -54,6 +54,7 @@ def table(results: Path = RESULTS) -> str:
             f"| mean KL and top-1 of {name} | {_cost(cost[f'bise {name}'])} "
             f"| llama.cpp {peer}: {_cost(cost[f'llama.cpp {peer}'])} | | `python -m tests.bench quality` |"
         )
+    lines.append(_load(_read(results / "latency.json")))
     return "\n".join(lines) + "\n"
 
 
@@ -67,6 +68,15 @@ def rendered(readme: str) -> str:
 def _read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     return found
+
+
+def _load(latency: dict[str, Any]) -> str:
+    met = {(run["server"], run["load"]): f"{run['met_share']:.0%}" for run in latency["runs"]}
+    bise, peer = (", ".join(met[server, load] for load in (1, 2, 4)) for server in ("bise", "llama-server"))
+    return (
+        f"| requests that met all their budgets, at 1, 2 and 4 times capacity | {bise} | llama-server: {peer} | "
+        f"| `python -m tests.bench.latency --requests 250` |"
+    )
 
 
 def _cost(row: dict[str, float]) -> str:
