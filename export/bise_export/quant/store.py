@@ -71,7 +71,7 @@ def store_matrices(
                 each.result()
         finally:
             pool.shutdown(cancel_futures=True)
-            aside.shutdown(cancel_futures=True)
+            aside.shutdown()  # what is written already need not be written again
 
 
 def _waiting(pieces: Pieces, ceiling: Ceiling) -> int:
