@@ -49,9 +49,7 @@ def machine(packages: Sequence[str] = ("bise", "onnxruntime", "llama-cpp-python"
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
-        "vector_extensions": [
-            flag for flag in ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "amx_int8") if flag in flags
-        ],
+        "vector_extensions": [flag for flag in _EXTENSIONS if flag in flags],
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in packages},
