@@ -10,8 +10,9 @@ from bise_daemon.scheduler.order import Claim, Slack
 
 C = TypeVar("C", bound=Claim)
 
-# Where promises bound a chunk, one smaller than this costs more of their time than it is worth. Of 1 to 9, 6 let most
-# requests meet their budgets (`python -m tests.bench.latency.virtual`, at capacity and twice that).
+# Where promises bound a chunk, one smaller than this costs more of their time than it is worth. Beside no such bound, 6
+# let about 1 % more requests meet their budgets in four virtual traces of 1,000, at capacity and twice that; 1, 3 and 9
+# could not be told from it by traces of 400.
 _LEAST_CHUNK = 6
 
 
