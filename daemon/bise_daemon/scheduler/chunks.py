@@ -8,8 +8,8 @@ from bise_daemon.scheduler.order import Slack
 
 # Chunks come in multiples of this once they are larger, so that few shapes of a step are in use.
 _CHUNK_GRAIN = 8
-# Where waiting makes room for a larger chunk, fewer tokens than this are not worth a step's fixed cost. Taken as soon as
-# they fitted, chunks of a few tokens made a prompt so slow that its request lost 113 of 130 granted tokens
+# Where waiting makes room for a larger chunk, fewer tokens than this are not worth a step's fixed cost. Taken as soon
+# as they fitted, chunks of a few tokens made a prompt so slow that its request lost 113 of 130 granted tokens
 # (`tests/daemon/test_admission.py`, at known costs).
 _WORTHWHILE_TOKENS = 16
 
