@@ -97,7 +97,7 @@ class StepTimes(Protocol):
         ...
 
     def observe_verify(self, tokens: int, context_tokens: int, took_ms: float) -> None:
-        """A chunk with logits for each of its tokens."""
+        """A token of an answer and guesses behind it."""
         ...
 
 
@@ -134,6 +134,7 @@ class Engine:
         self._events: list[tuple[str, Event]] = []
         self._taken = 0
         self._prefilling: str | None = None
+        self._free_at_ms = 0.0
         self._thread = threading.Thread(target=self._run, name="bise-engine", daemon=True)
         self.counters = Counters()
         self.outlook = self._look()
@@ -209,6 +210,8 @@ class Engine:
                 command = self._commands.get(block=idle)
             except queue.Empty:
                 return True
+            if idle:
+                self._free_at_ms = self._clock()
             match command:
                 case _Submit(request=request, generation=generation):
                     assert request.id not in self._active, request.id
@@ -231,17 +234,21 @@ class Engine:
         now = self.counters.busy_since_ms = self._clock()
         plan = self._scheduler.plan(now)
         self._carry_out(plan)
+        if plan.copies or plan.work is None:
+            self._free_at_ms = self._clock()  # copies have a price of their own
         if plan.work is None:
             return
-        began = self._clock()
         try:
             outcomes = self._run_work(plan.work)
         except Interrupted:
+            self._free_at_ms = self._clock()
             return
         finally:
             self._prefilling = None
         ended = self._clock()
-        self._learn(plan.work, ended - began)
+        # From the end of the step before: what comes between two steps takes those who wait as long as the step itself.
+        self._learn(plan.work, ended - self._free_at_ms)
+        self._free_at_ms = ended
         self._end_all(self._scheduler.commit(plan, outcomes, ended))
         self.counters.steps += 1
         self._flush()

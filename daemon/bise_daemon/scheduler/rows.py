@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import count
 
 from bise_daemon.scheduler.costs import StepCosts
@@ -24,6 +25,8 @@ class Rows:
 
     def __init__(self, limits: Limits) -> None:
         self._context_tokens = limits.context_tokens
+        self._smallest_chunk = limits.smallest_chunk
+        self._one_way = limits.one_way
         self._slots = [Slot(index) for index in range(limits.all_slots)]
         self._uses = count(1)
         self._copies: list[Copy] = []
@@ -60,29 +63,36 @@ class Rows:
     def pin(self, slot: int, tokens: Sequence[int]) -> None:
         """Declares that a slot holds these tokens, to be copied and never given to anybody."""
         assert self._slots[slot].owner is None, slot
-        self._slots[slot].kept, self._slots[slot].pinned = list(tokens), True
+        pinned = self._slots[slot]
+        pinned.kept, pinned.prompt_tokens, pinned.pinned = list(tokens), len(tokens), True
 
-    def seat(self, request: Request, smallest_chunk: int, costs: StepCosts) -> None:
+    def seat(self, request: Request, costs: StepCosts) -> None:
         """Gives a request a slot, with the longest prefix of its tokens that any slot holds."""
         known = request.known
+        request.prefill_tokens = len(known) if self._one_way else len(request.prompt)
         # What is left must make a step: the next token comes from its logits.
-        most = len(known) - (1 if request.output else smallest_chunk)
-        found = longest_match(known, ((slot.index, slot.tokens, slot.held) for slot in self._slots), most)
+        most = len(known) - (1 if request.output else self._smallest_chunk)
+        found = longest_match(known, ((slot.index, slot.tokens, slot.held_for(request)) for slot in self._slots), most)
+        if not self._one_way and 0 < len(request.prompt) - found.tokens < self._smallest_chunk:
+            found = replace(found, tokens=max(0, len(request.prompt) - self._smallest_chunk))
         slot = place(self._slots, found, costs)
         if found.slot is not None and found.slot != slot.index:
             self._copies.append(Copy(found.slot, slot.index, found.tokens))
-        slot.owner, slot.kept, slot.used = request, (), next(self._uses)
+        slot.owner, slot.kept, slot.prompt_tokens, slot.used = request, (), 0, next(self._uses)
         request.slot, request.computed_tokens = slot.index, found.tokens
-        request.phase = Phase.DECODE if request.output and request.left_to_prefill == 1 else Phase.PREFILL
+        decodes = request.output and (request.left_to_prefill == 1 or not request.left_of_prompt)
+        request.phase = Phase.DECODE if decodes else Phase.PREFILL
         if not request.output:
             request.reused_tokens = found.tokens
 
-    def vacate(self, request: Request) -> None:
-        """Takes the slot away; what was computed stays in it, but for the last place, where fillers write."""
+    def vacate(self, request: Request, *, ends: bool) -> None:
+        """Takes the slot away; what somebody can use stays in it, but for the last place, where fillers write."""
         assert request.slot is not None
         slot = self._slots[request.slot]
         slot.owner, slot.used = None, next(self._uses)
-        slot.kept = request.known[: min(request.computed_tokens, self._context_tokens - 1)]
+        computed_tokens = min(request.computed_tokens, self._context_tokens - 1)
+        as_prompt = computed_tokens if self._one_way else min(computed_tokens, request.prefill_tokens)
+        slot.kept, slot.prompt_tokens = request.known[: as_prompt if ends else computed_tokens], as_prompt
         request.slot = None
         self._emptied.add(slot.index)
 
@@ -91,7 +101,7 @@ class Rows:
         for slot in sorted((slot for slot in self._slots if slot.kept), key=lambda slot: (slot.pinned, slot.used)):
             if self.idle_tokens <= room_tokens:
                 return
-            slot.kept, slot.pinned = (), False
+            slot.kept, slot.prompt_tokens, slot.pinned = (), 0, False
             self._emptied.add(slot.index)
 
     def decode(self, rows: Sequence[Request], costs: StepCosts) -> Decode:
@@ -123,7 +133,7 @@ class Rows:
         """Asserts what must hold between steps."""
         for index, slot in enumerate(self._slots):
             assert slot.index == index
-            assert len(slot.kept) < self._context_tokens, slot
+            assert slot.prompt_tokens <= len(slot.kept) < self._context_tokens, slot
             if (request := slot.owner) is None:
                 continue
             assert not slot.kept, slot
@@ -132,7 +142,8 @@ class Rows:
             assert request.phase in (Phase.PREFILL, Phase.DECODE), request
             assert request.computed_tokens <= request.reserved_tokens <= self._context_tokens, request
             assert request.left_to_generate >= 1, request
-            assert request.phase is Phase.PREFILL or (request.output and request.left_to_prefill == 1), request
+            decodes = request.output and (request.left_to_prefill == 1 or not request.left_of_prompt)
+            assert request.phase is Phase.PREFILL or decodes, request
 
     def _span(self, rows: Sequence[Request]) -> list[Slot]:
         taken = [row.slot for row in rows if row.slot is not None]
@@ -163,7 +174,7 @@ class Rows:
             return
         if moved.computed_tokens:
             self._copies.append(Copy(source.index, target.index, moved.computed_tokens))
-        source.owner, target.owner, target.kept = target.owner, moved, ()
+        source.owner, target.owner, target.kept, target.prompt_tokens = target.owner, moved, (), 0
         moved.slot, target.used = target.index, next(self._uses)
         if source.owner is not None:
             source.owner.slot = source.index

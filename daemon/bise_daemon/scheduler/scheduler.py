@@ -87,6 +87,8 @@ class Scheduler:
                 continue
             request.computed_tokens = computed_tokens
             request.served_ms = now
+            if request.begun and not request.left_of_prompt:
+                request.phase = Phase.DECODE
             if (outcome := outcomes.get(request.id)) is None:
                 continue
             assert 1 <= len(outcome.tokens) <= request.left_to_generate, (request, len(outcome.tokens))
@@ -160,10 +162,10 @@ class Scheduler:
             for request in entry.yielding:
                 self._preempt(request)
             self._waiting.remove(entry.entrant)
-            self._rows.seat(entry.entrant, self.limits.smallest_chunk, self.costs)
+            self._rows.seat(entry.entrant, self.costs)
 
     def _preempt(self, request: Request) -> None:
-        self._rows.vacate(request)
+        self._rows.vacate(request, ends=False)
         request.phase, request.computed_tokens = Phase.WAITING, 0
         self._waiting.append(request)
         self.preemptions += 1
@@ -173,7 +175,7 @@ class Scheduler:
         if request.slot is None:
             self._waiting.remove(request)
         else:
-            self._rows.vacate(request)
+            self._rows.vacate(request, ends=True)
         request.phase = Phase.ENDED
 
 
