@@ -12,7 +12,7 @@ from itertools import accumulate
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.request import Ending, Request
 from bise_daemon.scheduler.scheduler import Scheduler
-from bise_daemon.scheduler.step import Copy, Decode, Outcome, Prefill, Release, StepPlan, Verify, Work
+from bise_daemon.scheduler.step import Copy, Decode, Outcome, Prefill, Release, Settle, StepPlan, Verify, Work
 
 _NOTHING_READ = 1
 _PRIME = (1 << 61) - 1
@@ -249,16 +249,17 @@ class VirtualDevice:
         """
         for moment, happen in sorted(happenings, key=lambda each: each[0]):
             while self.now < moment and self.scheduler.has_work:
-                self.step()
+                self.step(until_ms=moment)
             self.now = max(self.now, moment)
             happen()
         while self.scheduler.has_work:
             self.step()
 
-    def step(self, *, give_up: bool = False, failing: Collection[str] = ()) -> Work | None:
+    def step(self, *, give_up: bool = False, failing: Collection[str] = (), until_ms: float = math.inf) -> Work | None:
         """Plans a step and runs it.
 
         Args:
+            until_ms: when somebody comes for whom what nobody waits for is given up.
             give_up: it is interrupted when it is nearly through, so that nothing is committed.
             failing: requests that break when they sample.
 
@@ -277,6 +278,8 @@ class VirtualDevice:
         if plan.work is None:
             return None
         sampling = self._compute(plan.work)
+        if isinstance(plan.work, Settle) and self.now > until_ms:
+            self.now, give_up = until_ms, True
         if give_up:
             return plan.work
         self.steps[type(plan.work)] += 1
@@ -301,6 +304,11 @@ class VirtualDevice:
                 assert samples == (end == len(entries)), work
                 self.now += self.costs.prefill_ms(len(tokens), start) * self._noise()
                 return {request_id: ()} if samples else {}
+            case Settle(slot=slot, start=start, tokens=tokens):
+                assert tokens, work
+                self.cache.write(slot, start, tokens)
+                self.now += self.costs.prefill_ms(len(tokens), start) * self._noise()
+                return {}
             case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens):
                 assert len(tokens) >= 2, work
                 entries = self.journeys[request_id].entries

@@ -15,6 +15,7 @@ class Slot:
     Attributes:
         kept: tokens whose keys and values are still here, from the first position on.
         prompt_tokens: of these, the first ones that were computed as a prompt.
+        said: an answer's tokens behind these, which are no prefix before they are computed as a prompt.
         used: rank by last use; larger is later.
         pinned: never given to a request; its tokens are only copied.
     """
@@ -23,8 +24,13 @@ class Slot:
     owner: Request | None = None
     kept: Sequence[int] = field(default=(), repr=False)
     prompt_tokens: int = 0
+    said: Sequence[int] = field(default=(), repr=False)
     used: int = 0
     pinned: bool = False
+
+    def clear(self) -> None:
+        """Nothing is held here any more, unless for an owner."""
+        self.kept, self.prompt_tokens, self.said = (), 0, ()
 
     @property
     def tokens(self) -> Sequence[int]:
