@@ -52,7 +52,8 @@ async def daemon(bundle: Path, serve: Sequence[str] = SERVE, **settings: Any) ->
                 await client.wait_until_serving(timeout=_LOAD_S)
                 yield Daemon(client)
         finally:
-            process.terminate()
+            if process.returncode is None:
+                process.terminate()
             await process.wait()
 
 

@@ -16,6 +16,7 @@ from tests.control_group import NoGroupError
 
 from bise.errors import BiseError
 from bise_export.pipeline import ExportOptions
+from bise_export.quant.kv import KvPrecision
 
 Measure = Callable[[Path], Coroutine[Any, Any, dict[str, float]]]
 
@@ -28,8 +29,8 @@ MEASURES: dict[str, Measure] = {
     "second turn behind 2,000 tokens": turns.measure,
     "refusals under load": refusal.measure,
     "prompt lookup": lookup.measure,
-    "memory limit halved under load": memory.measure,
-    "the same, with a simulated memory limit": memory.measure_simulated,
+    "memory limit halved under load": lambda _: memory.measure(_with_cache(memory.CACHE)),
+    "the same, with a simulated memory limit": lambda _: memory.measure_simulated(_with_cache(memory.CACHE)),
 }
 
 
@@ -67,6 +68,10 @@ def _measure(measure: Measure, bundle: Path) -> tuple[str, Any]:
         return "skipped", str(error)
     except (BiseError, OSError, AssertionError) as error:  # a daemon that died or did not follow: a promise broken
         return "failed", f"{type(error).__name__}: {error}"
+
+
+def _with_cache(kv: KvPrecision) -> Path:
+    return models.bundle(ExportOptions(precision="int4", kv=kv))
 
 
 BARS = {
