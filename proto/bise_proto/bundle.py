@@ -60,7 +60,7 @@ def parse_manifest(folder: Path, content: bytes) -> bundle_pb2.Bundle:
     try:
         bundle = json_format.Parse(content.decode("utf-8"), bundle_pb2.Bundle(), ignore_unknown_fields=True)
     except (json_format.ParseError, UnicodeDecodeError) as error:
-        raise BundleError(f"{path}: not a bundle manifest: {error}. Export the model again.") from error
+        raise BundleError(f"{path}: not a bundle manifest: {error!s:.300}. Export the model again.") from error
     if bundle.format_version != FORMAT_VERSION:
         raise BundleError(
             f"{path}: expected format_version {FORMAT_VERSION}, got {bundle.format_version}. "

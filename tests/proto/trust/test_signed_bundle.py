@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from bise_export.signing import sign
 from bise_proto.bundle import MANIFEST, BundleError, SignatureError
 from bise_proto.trust.bundle import SignedBundle, read_signed
 from bise_proto.trust.key import TrustedKey
 from bise_proto.trust.signature import SIGNATURE
-from golden.keys import Keys, write_keys
+from golden.keys import Keys, signature_of, write_keys
 
 
 def no_password() -> str:
@@ -54,18 +53,9 @@ def read(folder: Path, *trusted: Path) -> SignedBundle:
 def resigned(folder: Path, keys: Keys, change: Callable[[dict[str, Any]], None]) -> None:
     """Signs another statement than the library would."""
     path = folder / SIGNATURE
-    values = json.loads(path.read_bytes())
-    statement = json.loads(base64.b64decode(values["dsseEnvelope"]["payload"]))
+    statement = json.loads(base64.b64decode(json.loads(path.read_bytes())["dsseEnvelope"]["payload"]))
     change(statement)
-    payload = json.dumps(statement).encode()
-    kind = b"application/vnd.in-toto+json"
-    message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
-    key = load_pem_private_key(keys.private.read_bytes(), None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey)
-    values["dsseEnvelope"]["payload"] = base64.b64encode(payload).decode()
-    signature = base64.b64encode(key.sign(message, ec.ECDSA(hashes.SHA256()))).decode()
-    values["dsseEnvelope"]["signatures"] = [{"sig": signature}]
-    path.write_text(json.dumps(values))
+    path.write_bytes(signature_of(json.dumps(statement).encode(), keys))
 
 
 def test_a_signed_bundle_is_read_with_its_key_and_version(folder: Path, keys: Keys) -> None:
@@ -199,6 +189,11 @@ def test_a_signed_file_that_is_missing_is_named(folder: Path, keys: Keys) -> Non
     (folder / "model.onnx").unlink()
     with pytest.raises(SignatureError, match=r"model\.onnx: signed but missing"):
         read(folder, keys.public)
+
+
+def test_a_statement_as_the_library_writes_it_holds(folder: Path, keys: Keys) -> None:
+    resigned(folder, keys, lambda _statement: None)
+    assert read(folder, keys.public).bundle.name == "tiny"
 
 
 @pytest.mark.parametrize(
