@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
-
-from packaging.version import Version
+from typing import TYPE_CHECKING
 
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.memory.fit import check_load
 from bise_daemon.memory.reading import Reading
 from bise_daemon.models.geometry import check_geometry
-from bise_daemon.models.ownership import check_contents, check_place
-from bise_daemon.models.versions import Versions
-from bise_proto.bundle import MANIFEST, BundleError, check_files, manifest_bytes, parse_manifest
-from bise_proto.trust.bundle import SignedBundle, read_signed
-from bise_proto.trust.key import TrustedKey
-from bise_proto.trust.signature import SIGNATURE
+from bise_proto.bundle import check_files, manifest_bytes, parse_manifest
 from bise_proto.v1 import bundle_pb2
 
-logger = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from bise_proto.trust.bundle import SignedBundle
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,40 +67,21 @@ def check_bundle(config: DaemonConfig, memory: Reading) -> CheckedBundle:
 
 
 def accept(config: DaemonConfig, checked: CheckedBundle) -> None:
-    """Remembers the version of a bundle that was loaded: from here on, none before it is.
+    """Remembers the version of a bundle that was loaded, where a key vouches for it.
 
     Raises:
         BundleError: it can't be remembered.
     """
     if checked.version is not None:
-        Versions(config.state_folder).accept(checked.bundle.name, checked.version)
+        from bise_daemon.models import trust
+
+        trust.accept(config, checked.bundle.name, checked.version)
 
 
 def _signed(config: DaemonConfig) -> SignedBundle | None:
-    """The manifest that a trusted key vouches for; None where the configuration asks for none and there is none."""
     if not config.trusted_keys:
         return None
-    keys = [TrustedKey.read(file) for file in config.trusted_keys]
-    if not config.require_signature and not os.path.lexists(config.bundle / SIGNATURE):
-        logger.warning("%s: not signed, and loaded all the same: require_signature is off", config.bundle)
-        return None
-    signed = read_signed(config.bundle, keys)
-    check_contents(signed.folder)
-    if config.state_folder.exists():
-        check_place(config.state_folder.resolve())
-    _check_version(config, signed)
-    logger.info("%s %s is signed by %s", signed.bundle.name, signed.version, signed.key)
-    return signed
+    # Imported on first use: who trusts no keys need not wait 0.07 s for cryptography at each start.
+    from bise_daemon.models.trust import read_trusted
 
-
-def _check_version(config: DaemonConfig, signed: SignedBundle) -> None:
-    name, version = signed.bundle.name, signed.version
-    accepted = Versions(config.state_folder).accepted(name)
-    if accepted is None or version >= accepted:
-        return
-    if not config.allow_downgrade:
-        raise BundleError(
-            f"{signed.folder / MANIFEST}: expected {name} {accepted} or later, which this device had, got {version}. "
-            "Install a later one, or set allow_downgrade: true for one start if the older is meant."
-        )
-    logger.warning("%s %s replaces the later %s: allow_downgrade is on", name, version, accepted)
+    return read_trusted(config)
