@@ -38,7 +38,7 @@ def export(
     ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
     name: Annotated[str | None, typer.Option(help="The bundle's name; the checkpoint's if not given.")] = None,
-    version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
+    version: Annotated[str, typer.Option(help="The bundle's version, such as 2 or 1.4.0.")] = "1",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     verify: Annotated[
         bool | None,

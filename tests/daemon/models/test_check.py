@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from bise import Client
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.config.load import config_from_flags
+from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Reading
 from bise_daemon.models import model as model_module
 from bise_daemon.models.check import CheckedBundle, check_bundle
@@ -23,6 +25,7 @@ from bise_export.signing import sign
 from bise_proto.bundle import MANIFEST, BundleError
 from bise_proto.trust.signature import SIGNATURE
 from golden.keys import Keys, write_keys
+from running import running
 
 
 class Forbidden:
@@ -270,3 +273,18 @@ def test_what_was_checked_is_what_is_loaded(
 def test_what_belongs_to_somebody_else_is_refused(bundle: Path, refused: Callable[..., str], name: str) -> None:
     os.chown((bundle / name).resolve(), 54321, -1)
     assert "got owner 54321" in refused(bundle)
+
+
+@pytest.mark.slow
+def test_a_refused_offer_leaves_the_running_model_alone(bundle: Path, keys: Keys, tmp_path: Path) -> None:
+    with running(bundle, tmp_path) as daemon, Client(daemon.address) as client:
+        client.wait_until_serving()
+        before = client.generate("Hi", max_tokens=4, ignore_eos=True).text
+        offered = shutil.copytree(bundle, tmp_path / "offered")
+        flip(offered / "model.onnx.data")
+        config = config_from_flags(
+            {"bundle": str(offered), "trusted_keys": [str(keys.public)], "state_dir": str(tmp_path / "state")}
+        )
+        with pytest.raises(BundleError, match=r"model\.onnx\.data: expected sha256"):
+            check_bundle(config, read_memory())
+        assert client.generate("Hi", max_tokens=4, ignore_eos=True).text == before
