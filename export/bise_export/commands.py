@@ -1,8 +1,8 @@
-"""`bise export`, `bise inspect` and `bise verify`."""
+"""`bise export`, `bise inspect`, `bise verify` and `bise sign`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +11,7 @@ import typer
 
 from bise_export.errors import ExportError
 from bise_proto.bundle import BundleError
+from bise_proto.v1 import bundle_pb2
 
 Folder = Annotated[Path, typer.Argument(help="A bundle's folder.")]
 
@@ -44,7 +45,7 @@ def export(
     ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
     name: Annotated[str | None, typer.Option(help="The bundle's name; the checkpoint's if not given.")] = None,
-    version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
+    version: Annotated[str, typer.Option(help="The bundle's version, such as 2 or 1.4.0.")] = "1",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
     verify: Annotated[
         bool | None,
@@ -121,9 +122,16 @@ def inspect(
 def verify(
     bundle: Folder,
     against: Annotated[Path | None, typer.Option(help="The checkpoint it was made from, to measure accuracy.")] = None,
+    trusted_key: Annotated[
+        list[Path] | None,
+        typer.Option(help="A public key in PEM; one of those given must have signed the bundle. May be repeated."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")] = False,
 ) -> None:
-    """Prove a bundle's hashes, that its graph computes what its bytes say, and what quantization cost."""
+    """Prove a bundle's signature and hashes, that its graph computes what it says, and what quantization cost.
+
+    A signature is proved with --trusted-key only, and before anything else of the bundle is read.
+    """
     from json import dumps
 
     from rich.console import Console
@@ -135,15 +143,43 @@ def verify(
 
     console = Console(stderr=True)
     with _one_line_errors("verify"), console.status("reading the bundle") as status:
-        stored = read_manifest(bundle)
+        stored, signer = _signed(bundle, trusted_key) if trusted_key else (read_manifest(bundle), None)
         checkpoint = None if against is None else open_checkpoint(against)
         report = run(bundle, checkpoint, status.update)
     if json:
-        typer.echo(dumps(report_json(report, stored), indent=2))
+        typer.echo(dumps(report_json(report, stored, signer), indent=2))
     else:
-        Console().print(render_report(report, stored, bundle))
+        Console().print(render_report(report, stored, bundle, signer))
     if report.problems:
         raise typer.Exit(1)
+
+
+def sign(
+    bundle: Folder,
+    key: Annotated[Path, typer.Option(help="A private EC key (P-256, P-384, P-521) in PEM.")],
+) -> None:
+    """Sign a bundle with a key, offline, in OpenSSF's model-signing format: bundle.sig in its folder.
+
+    Make a pair of keys with `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out private.pem` and
+    `openssl pkey -in private.pem -pubout -out public.pem`. Daemons trust the public one by `trusted_keys`.
+    """
+    from bise_export.signing import sign as run
+
+    def ask_password() -> str:
+        return str(typer.prompt(f"Password of {key}", hide_input=True, err=True))
+
+    with _one_line_errors("sign"):
+        signed = run(bundle, key, ask_password)
+    typer.echo(f"{signed.bundle.name} {signed.version} is signed by {signed.key}", err=True)
+
+
+def _signed(folder: Path, keys: Sequence[Path]) -> tuple[bundle_pb2.Bundle, str]:
+    """The manifest, if one of these keys signed it, and which."""
+    from bise_proto.trust.bundle import read_signed
+    from bise_proto.trust.key import TrustedKey
+
+    found = read_signed(folder, [TrustedKey.read(key) for key in keys])
+    return found.bundle, str(found.key)
 
 
 @contextmanager

@@ -23,32 +23,36 @@ _ROWS: tuple[tuple[str, Callable[[bundle_pb2.Accuracy], str]], ...] = (
 )
 
 
-def render_report(report: VerifyReport, stored: bundle_pb2.Bundle, folder: Path) -> RenderableType:
+def render_report(
+    report: VerifyReport, stored: bundle_pb2.Bundle, folder: Path, signer: str | None = None
+) -> RenderableType:
     """The page: what was proved, what quantization cost now and by the manifest, and what is wrong, in red.
 
     Args:
         report: of the bundle in `folder`.
         stored: the bundle's manifest.
         folder: where it lies, to be shown.
+        signer: the trusted key that signed it; None if no key was given.
     """
     return Group(
         Text.assemble((stored.name, "bold"), f" {stored.version}"),
         Text(str(folder), style="dim"),
-        section("Proved", facts(_proofs(report))),
+        section("Proved", facts(_proofs(report, signer))),
         section("Accuracy", _accuracy(report, stored)),
         *([section("Problems", _problems(report.problems))] if report.problems else []),
     )
 
 
-def report_json(report: VerifyReport, stored: bundle_pb2.Bundle) -> dict[str, object]:
+def report_json(report: VerifyReport, stored: bundle_pb2.Bundle, signer: str | None = None) -> dict[str, object]:
     """The same as an object of JSON values.
 
     Figures have the manifest's form, where one that is not finite is the string "Infinity". `accuracy` is null if no
-    checkpoint was given, `stored_accuracy` if the manifest holds none.
+    checkpoint was given, `stored_accuracy` if the manifest holds none, `signer` if no key was given.
     """
     return {
         "name": stored.name,
         "version": stored.version,
+        "signer": signer,
         "files": report.files,
         "warnings": list(report.warnings),
         "parity": _values(accuracy_message(report.parity)),
@@ -59,9 +63,13 @@ def report_json(report: VerifyReport, stored: bundle_pb2.Bundle) -> dict[str, ob
     }
 
 
-def _proofs(report: VerifyReport) -> Iterable[tuple[str, str]]:
+def _proofs(report: VerifyReport, signer: str | None) -> Iterable[tuple[str, str]]:
     parity = report.parity
     within = parity.mean_kl <= report.parity_limit
+    yield (
+        "signature",
+        f"by {signer}" if signer else "not checked: give the key it should be by, --trusted-key PUBLIC.pem",
+    )
     yield "files", f"{report.files} of {report.files} have the size and hash the manifest says"
     yield "graph", "computes what its bytes say" if within else "does not compute what its bytes say"
     yield "", f"mean KL {parity.mean_kl:.3g} nats, at most {report.parity_limit:g} allowed"

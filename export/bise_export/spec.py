@@ -113,9 +113,8 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         for field in fields(self):
-            value = getattr(self, field.name)
-            if (limit := _LIMITS.get(field.name)) is not None and not 1 <= value <= limit:
-                raise _refused(field.name, f"1 to {limit}", value)
+            if field.name in _LIMITS:
+                checked_size(field.name, getattr(self, field.name))
         if self.num_heads % self.num_kv_heads:
             raise _refused("num_kv_heads", f"a divisor of num_heads {self.num_heads}", self.num_kv_heads)
         if self.head_dim % 8:
@@ -215,5 +214,16 @@ class ModelSpec:
         return shapes
 
 
+def checked_size(name: str, value: int) -> int:
+    """`value`, if it is within the bounds of the spec's field `name`; for what is made before there is a spec.
+
+    Raises:
+        SourceError: it is not.
+    """
+    if not 1 <= value <= _LIMITS[name]:
+        raise _refused(name, f"1 to {_LIMITS[name]}", value)
+    return value
+
+
 def _refused(name: str, expected: str, got: float | str) -> SourceError:
-    return SourceError(f"{name}: expected {expected}, got {got}. Get the model's own files again.")
+    return SourceError(f"{name}: expected {expected}, got {got!s:.80}. Get the model's own files again.")

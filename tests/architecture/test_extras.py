@@ -14,6 +14,7 @@ import pytest
 
 # Distribution by what is imported from it; longer names go before shorter ones.
 _DISTRIBUTIONS = {
+    "cryptography": "cryptography",
     "gguf": "gguf",
     "google.protobuf": "protobuf",
     "google.rpc": "grpcio-status",  # through googleapis-common-protos, which it is made for
@@ -24,10 +25,12 @@ _DISTRIBUTIONS = {
     "jinja2": "jinja2",
     "mistral_common": "mistral-common",
     "ml_dtypes": "ml-dtypes",
+    "model_signing": "model-signing",
     "numpy": "numpy",
     "onnx": "onnx",
     "onnx_ir": "onnx-ir",
     "onnxruntime": "onnxruntime",
+    "packaging": "packaging",
     "pydantic": "pydantic",
     "pydantic_core": "pydantic",  # which pins it to its own version
     "rich": "rich",
@@ -42,7 +45,10 @@ _EXTRAS = {
     "bise.cli": ("cli",),
     "bise_daemon": ("daemon", "cpu"),
     "bise_export": ("export", "cpu"),
+    "bise_proto.trust": ("daemon",),  # and by export just as well
 }
+# Brought for a library that does not say that it needs them.
+_FOR_OTHERS = {"pyopenssl"}
 # A module that asks whether the distribution is there, and says what to install if it is not.
 _OPTIONAL = {("bise_export.prompts", "mistral-common")}
 
@@ -98,7 +104,12 @@ def test_what_is_imported_is_brought(sources: Any, project: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(
     ("extra", "parts"),
-    [(None, _PARTS), ("cli", ("bise.cli",)), ("daemon", ("bise_daemon",)), ("export", ("bise_export",))],
+    [
+        (None, _PARTS),
+        ("cli", ("bise.cli",)),
+        ("daemon", ("bise_daemon", "bise_proto.trust")),
+        ("export", ("bise_export", "bise_proto.trust")),
+    ],
 )
 def test_what_is_brought_is_imported(
     sources: Any, project: dict[str, Any], extra: str | None, parts: tuple[str, ...]
@@ -110,7 +121,16 @@ def test_what_is_brought_is_imported(
         for distribution in third_party(source)
     }
     included = brought(project, "cli") if extra in ("daemon", "export") else set()
-    assert brought(project, extra) - included - imported == set()
+    assert brought(project, extra) - included - imported - _FOR_OTHERS == set()
+
+
+@pytest.mark.parametrize("extra", ["daemon", "export"])
+def test_what_trust_needs_is_brought_to_both_ends(sources: Any, project: dict[str, Any], extra: str) -> None:
+    trust = [source for source in sources if source.name.startswith("bise_proto.trust.")]
+    assert len(trust) == 3
+    assert {each for source in trust for each in third_party(source)} <= brought(project, None) | brought(
+        project, extra
+    )
 
 
 def test_commands_are_where_the_project_says(project: dict[str, Any]) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from bise import Client
+from bise_export.signing import sign
+from golden.keys import write_keys
 
 pytestmark = pytest.mark.slow
 
@@ -94,6 +96,22 @@ def test_a_flipped_byte_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
     assert "model.onnx.data: expected sha256" in line
     assert "Copy the bundle again." in line
     assert not (tmp_path / "bise.sock").exists()
+
+
+def test_a_bundle_that_nobody_trusted_signed_is_one_line(tiny_bundle: Path, tmp_path: Path) -> None:
+    keys = write_keys(tmp_path, "ours")
+    config = tmp_path / "bise.yaml"
+    config.write_text(
+        f"bundle: {tiny_bundle}\nlisten: unix://{tmp_path}/bise.sock\nstate_dir: state\n"
+        "trusted_keys: [ours.pub.pem]\nrequire_signature: true\n"
+    )
+    assert "expected a signature, bundle.sig, by a trusted key, got none." in one_line("--config", str(config))
+    folder = shutil.copytree(tiny_bundle, tmp_path / "signed")
+    sign(folder, keys.private, lambda: "")
+    with process("--config", str(config), "--bundle", str(folder)) as daemon:
+        daemon.until(f"tiny 1 is signed by {keys.public}")
+        daemon.until("serving tiny")
+        assert daemon.end(signal.SIGTERM) == 0
 
 
 def test_every_problem_of_a_configuration_is_a_line_of_its_own(tiny_bundle: Path, tmp_path: Path) -> None:

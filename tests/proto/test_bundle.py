@@ -106,6 +106,33 @@ def test_a_path_outside_the_folder_is_refused_before_it_is_touched(folder, name)
         read_manifest(folder)
 
 
+@pytest.mark.parametrize("name", ["", ".", "./a", "a/./b", "a//b", "a/", "a\0b", "a\nb", "a" * 256])
+def test_a_path_has_one_spelling(folder, name):
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    change(folder, files=[*files, files[0] | {"path": name}])
+
+    with pytest.raises(BundleError, match="expected plain relative paths of at most 255 characters, got"):
+        read_manifest(folder)
+
+
+def test_a_file_listed_many_times_would_be_hashed_as_often(folder):
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    change(folder, files=[*files, files[1]])
+
+    with pytest.raises(BundleError, match=r"expected each file once, got 'model\.onnx\.data' twice"):
+        read_manifest(folder)
+
+
+@pytest.mark.parametrize("sha256", ["", "00", "A" * 64, "x" * 1_000_000])
+def test_a_hash_that_is_none_is_refused_and_not_repeated_in_full(folder, sha256):
+    files = json.loads((folder / MANIFEST).read_text())["files"]
+    change(folder, files=[files[0] | {"sha256": sha256}, *files[1:]])
+
+    with pytest.raises(BundleError, match="expected a SHA-256 of 64 hexadecimal digits") as refusal:
+        read_manifest(folder)
+    assert len(str(refusal.value)) < 1000
+
+
 def test_a_folder_without_a_manifest_is_no_bundle(folder):
     (folder / MANIFEST).unlink()
 

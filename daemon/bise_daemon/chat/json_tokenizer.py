@@ -64,7 +64,9 @@ class JsonTokenizer:
         try:
             tokenizer = tokenizers.Tokenizer.from_buffer(path.read_bytes())
         except ValueError as error:
-            raise BundleError(f"{path}: expected a tokenizer.json, got: {error}. Export the model again.") from error
+            raise BundleError(
+                f"{path}: expected a tokenizer.json, got: {error!s:.300}. Export the model again."
+            ) from error
         return cls(tokenizer, info, path)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ from bise_daemon.chat.tokenizer import with_bos
 from bise_daemon.engine.detokenize import ByteDetokenizer, Detokenizer
 from bise_proto.bundle import BundleError
 from bise_proto.v1 import bundle_pb2
+
+_MOST_SPECIAL_TOKENS = 1 << 14  # published files have 1,000
 
 
 class MistralCommonTokenizer:
@@ -46,6 +49,8 @@ class MistralCommonTokenizer:
             BundleError: the file is broken, of an unknown version, or its library is not installed.
         """
         try:
+            if info.kind == bundle_pb2.Tokenizer.TEKKEN:
+                _check_special_tokens(path)
             return cls(MistralTokenizer.from_file(path), info)
         except ImportError as error:
             raise BundleError(
@@ -55,8 +60,10 @@ class MistralCommonTokenizer:
         except (
             MistralCommonException,
             AssertionError,
+            AttributeError,
             ValueError,
-            KeyError,
+            LookupError,
+            ArithmeticError,
             TypeError,
             RuntimeError,
             OSError,
@@ -64,7 +71,7 @@ class MistralCommonTokenizer:
             # The library proves its files with asserts; whatever it trips over, the file is the reason.
             problem = getattr(error, "message", None) or f"{type(error).__name__} {error}"
             raise BundleError(
-                f"{path}: expected a tokenizer that mistral-common reads, got: {problem}. Export the model again."
+                f"{path}: expected a tokenizer that mistral-common reads, got: {problem:.300}. Export the model again."
             ) from error
 
     @property
@@ -89,6 +96,13 @@ class MistralCommonTokenizer:
 
     def _text_bytes(self, token_id: int) -> bytes:
         return b"" if token_id in self._special_ids else self.token_bytes(token_id)
+
+
+def _check_special_tokens(path: Path) -> None:
+    """The library makes as many special tokens as the file names, before it compares that with anything."""
+    count = json.loads(path.read_bytes())["config"]["default_num_special_tokens"]
+    if not 0 <= count <= _MOST_SPECIAL_TOKENS:
+        raise ValueError(f"{count!s:.80} special tokens, more than {_MOST_SPECIAL_TOKENS}")
 
 
 def _spelling(model: object) -> tuple[Callable[[int], bytes], bool]:

@@ -19,6 +19,12 @@ def _address(value: Any) -> Any:
     return parse_address(value) if isinstance(value, str) else value
 
 
+TrustedKeys = Annotated[
+    tuple[Annotated[Path, BeforeValidator(_path)], ...],
+    Field(strict=False, max_length=16, description="up to 16 paths of public keys in PEM"),
+]
+
+
 class DaemonConfig(BaseModel):
     """All of `bise serve`'s settings; a configuration file has these keys and no others."""
 
@@ -64,6 +70,10 @@ class DaemonConfig(BaseModel):
     state_dir: Annotated[Path | None, BeforeValidator(_path)] = Field(
         None, description="the path of a folder for what is measured and computed here, or nothing for BUNDLE.state"
     )
+    trusted_keys: TrustedKeys = ()
+    # Behind what it needs, which its validator looks at.
+    require_signature: bool = Field(False, description="true or false")
+    allow_downgrade: bool = Field(False, description="true or false")
     max_queue: int = Field(64, ge=0, le=65536, description="a whole number of waiting requests, from 0 to 65536")
     max_message_bytes: int = Field(
         4 << 20, ge=1 << 10, le=64 << 20, description="a whole number of bytes, from 1024 to 67108864"
@@ -86,3 +96,21 @@ class DaemonConfig(BaseModel):
                 "(put a proxy that does before it and set allow_remote: true, or use a unix socket)"
             )
         return address
+
+    @field_validator("require_signature")
+    @classmethod
+    def _with_what_it_needs(cls, required: bool, info: ValidationInfo) -> bool:
+        # What is missing here had a problem of its own.
+        if required and not info.data.get("trusted_keys", True):
+            raise ValueError("trusted_keys beside it, the public keys of who signs")
+        if required and info.data.get("state_dir", True) is None:
+            raise ValueError(
+                "state_dir beside it, where accepted versions are kept (by default it would be another for each "
+                "bundle's folder)"
+            )
+        return required
+
+    @property
+    def state_folder(self) -> Path:
+        """`state_dir`, or what it is if left out."""
+        return self.state_dir or self.bundle.parent / f"{self.bundle.name}.state"

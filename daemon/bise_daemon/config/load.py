@@ -86,7 +86,9 @@ def load_config(path: Path, flags: Mapping[str, Any] | None = None) -> DaemonCon
     if config is None or document.problems:
         raise ConfigError(sorted([*document.problems, *problems], key=lambda problem: problem.line or sys.maxsize))
     ours = {name: getattr(config, name) for name in _PATHS if name not in given}
-    return config.model_copy(update={name: path.parent / value for name, value in ours.items() if value is not None})
+    update: dict[str, Any] = {name: path.parent / value for name, value in ours.items() if value is not None}
+    update["trusted_keys"] = tuple(path.parent / key for key in config.trusted_keys)
+    return config.model_copy(update=update)
 
 
 def config_from_flags(flags: Mapping[str, Any]) -> DaemonConfig:

@@ -6,14 +6,13 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from bise_daemon.cost.curve import Curve
+from bise_daemon.state import replacing, sealed, unsealed
 
 logger = logging.getLogger(__name__)
 
@@ -89,20 +88,12 @@ def save(folder: Path, key: str, curve: Curve) -> None:
     """Keeps a calibration, whole or not at all; where the folder can't be written, it says so in a warning."""
     path = _path(folder, key)
     body = _RECORDS.dump_json(_Record(key, curve))
-    temporary = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".calibration-", delete=False) as file:
-            temporary = Path(file.name)
-            file.write(b"%s\n%s\n" % (_digest(body), body))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replacing(path) as file:
+            file.write(sealed(body))
     except OSError as error:
         logger.warning("%s: not saved, so the next start calibrates again: %s", path, error)
-        if temporary is not None:
-            with suppress(OSError):
-                temporary.unlink()
 
 
 def _path(folder: Path, key: str) -> Path:
@@ -119,14 +110,7 @@ def _read(path: Path) -> bytes:
 
 
 def _parse(content: bytes, key: str) -> Curve:
-    digest, _, body = content.rstrip(b"\n").partition(b"\n")
-    if digest != _digest(body):
-        raise ValueError("expected its first line to be the SHA-256 of its second, as it was saved")
-    record = _RECORDS.validate_json(body)
+    record = _RECORDS.validate_json(unsealed(content))
     if record.key != key:
         raise ValueError(f"expected a calibration for {key}, got one for {record.key}")
     return record.curve
-
-
-def _digest(body: bytes) -> bytes:
-    return hashlib.sha256(body).hexdigest().encode()

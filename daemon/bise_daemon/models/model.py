@@ -21,14 +21,13 @@ from bise_daemon.cost.model import CostModel
 from bise_daemon.engine.kv import KvCache
 from bise_daemon.engine.loop import clock_ms
 from bise_daemon.engine.session import Session, cache_shape, runtime_version
-from bise_daemon.memory.fit import check_fit, check_load
+from bise_daemon.memory.fit import check_fit
 from bise_daemon.memory.readers import read_memory
-from bise_daemon.models.geometry import check_geometry
+from bise_daemon.models.check import accept, check_bundle
 from bise_daemon.prefixes.prefix import encode_prefixes
 from bise_daemon.prefixes.store import PrefixStore
 from bise_daemon.prefixes.warm import WarmPrefix, warm
 from bise_daemon.scheduler.limits import Limits
-from bise_proto.bundle import MANIFEST, check_files, read_manifest
 from bise_proto.v1 import bundle_pb2
 
 logger = logging.getLogger(__name__)
@@ -66,22 +65,16 @@ class Model:
 
 
 def load_model(config: DaemonConfig) -> Model:
-    """Checks every file of the bundle, then loads it.
+    """Checks the bundle (see `check_bundle`), then loads it.
 
     Raises:
-        BundleError: the bundle is not whole, or doesn't fit this device.
+        BundleError: the bundle is not whole, not to be trusted, or doesn't fit this device.
         SessionError: onnxruntime can't load the graph.
         OSError: the system refuses the cache's address space.
     """
     began = time.monotonic()
-    folder: Path = config.bundle
-    bundle = read_manifest(folder)
-    check_geometry(folder, bundle)
-    context_tokens = min(bundle.graph.context, config.context or bundle.graph.context)
-    needed_tokens = min(context_tokens, config.prefill_chunk_tokens)
-    check_load(bundle, read_memory(), needed_tokens)
-    for _ in check_files(folder, bundle):
-        pass
+    checked = check_bundle(config, read_memory())
+    folder, bundle, context_tokens = checked.folder, checked.bundle, checked.context_tokens
     tokenizer = load_tokenizer(folder, bundle)
     chat = load_chat_format(folder, bundle, tokenizer)
     prefixes = encode_prefixes(config.prefixes, tokenizer, chat)
@@ -91,15 +84,14 @@ def load_model(config: DaemonConfig) -> Model:
     # A first step pays for what onnxruntime sets up lazily, before anyone waits for it.
     session.decode(0, [0], [0])
     cache.release(0)
-    budget_tokens = check_fit(bundle, read_memory(), needed_tokens, slots * context_tokens)
-    state = config.state_dir or folder.parent / f"{folder.name}.state"
-    manifest = (folder / MANIFEST).read_bytes()
+    budget_tokens = check_fit(bundle, read_memory(), checked.needed_tokens, slots * context_tokens)
+    state = config.state_folder
     calibration_began = time.monotonic()
-    curve, measured = _curve(config, state, manifest, session, cache)
+    curve, measured = _curve(config, state, checked.manifest, session, cache)
     calibration_ms = (time.monotonic() - calibration_began) * 1e3 if measured else 0.0
     store = PrefixStore(
         state / "prefixes",
-        hashlib.sha256(manifest).hexdigest(),
+        hashlib.sha256(checked.manifest).hexdigest(),
         f"onnxruntime {runtime_version()} {record.cpu_identity()}",
         cache.shape,
     )
@@ -126,6 +118,7 @@ def load_model(config: DaemonConfig) -> Model:
         smallest_chunk=2 if _lone_queries_differ(bundle) else 1,
         one_way=bundle.kv_cache.dtype not in _FLOAT_CACHES and bundle.graph.prompt_attention != "float",
     )
+    accept(config, checked)
     load_ms = (time.monotonic() - began) * 1e3
     return Model(
         bundle, tokenizer, chat, session, cache, CostModel(curve), limits, warmed, store, load_ms, calibration_ms

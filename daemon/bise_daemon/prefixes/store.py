@@ -7,26 +7,19 @@ import json
 import logging
 import os
 import re
-import stat
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from io import BufferedReader, BufferedWriter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from bise_daemon.engine.kv import CacheShape
+from bise_daemon.state import UnfitError, own_file, replacing
 
 logger = logging.getLogger(__name__)
 
 _MAGIC = b"bise prefix 1\n"
 _DIGEST_BYTES = hashlib.sha256().digest_size
 _OURS = re.compile(r"prefix-[0-9a-f]{64}\.kv(\.[^.]+\.part)?")
-
-
-class _UnfitError(ValueError):
-    """A file is not what it should be."""
 
 
 class PrefixStore:
@@ -68,7 +61,7 @@ class PrefixStore:
             self._read(path, tokens, pieces)
         except FileNotFoundError:
             return False
-        except (OSError, _UnfitError) as error:
+        except (OSError, UnfitError) as error:
             logger.warning("%s: ignored: %s. The prefix is computed again.", path, _reason(error))
             return False
         return True
@@ -79,7 +72,7 @@ class PrefixStore:
         head = self._head(tokens)
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _replacing(path) as file:
+            with replacing(path) as file:
                 # A disk without room says so before any of it is taken from others.
                 os.posix_fallocate(file.fileno(), 0, self._file_bytes(head, tokens))
                 digest = hashlib.sha256(head)
@@ -88,6 +81,9 @@ class PrefixStore:
                     digest.update(piece)
                     file.write(piece)
                 file.write(digest.digest())
+                file.flush()
+                os.fsync(file.fileno())
+                _forget(file.fileno())
         except OSError as error:
             logger.warning("%s: not kept: %s. The prefix is computed at the next start again.", path, _reason(error))
 
@@ -115,15 +111,19 @@ class PrefixStore:
 
     def _read(self, path: Path, tokens: Sequence[int], pieces: Iterable[memoryview]) -> None:
         head = self._head(tokens)
-        with _opened(path, self._file_bytes(head, tokens)) as file:
+        expected_bytes = self._file_bytes(head, tokens)
+        with own_file(path) as file:
+            if (size_bytes := os.fstat(file.fileno()).st_size) != expected_bytes:
+                raise UnfitError(f"expected {expected_bytes} bytes, got {size_bytes}")
             if file.read(len(head)) != head:
-                raise _UnfitError("expected a prefix of this bundle, onnxruntime and cache, got another's")
+                raise UnfitError("expected a prefix of this bundle, onnxruntime and cache, got another's")
             digest = hashlib.sha256(head)
             for piece in pieces:
                 file.readinto(piece)
                 digest.update(piece)
             if file.read(_DIGEST_BYTES) != digest.digest():
-                raise _UnfitError("expected contents of the SHA-256 at its end, got others: the file is damaged")
+                raise UnfitError("expected contents of the SHA-256 at its end, got others: the file is damaged")
+            _forget(file.fileno())
 
 
 def _reason(error: Exception) -> str:
@@ -133,43 +133,6 @@ def _reason(error: Exception) -> str:
 
 def _sha256(tokens: Sequence[int]) -> str:
     return hashlib.sha256(np.asarray(tokens, "<i8").tobytes()).hexdigest()
-
-
-@contextmanager
-def _opened(path: Path, expected_bytes: int) -> Iterator[BufferedReader]:
-    """Opens a file for reading that is ours, plain, and of the expected size; a link or a pipe is neither."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise _UnfitError("expected a plain file, got something else")
-        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise _UnfitError("expected a file only the daemon's user can write, got one of others")
-        if status.st_size != expected_bytes:
-            raise _UnfitError(f"expected {expected_bytes} bytes, got {status.st_size}")
-        yield file
-        _forget(descriptor)
-
-
-@contextmanager
-def _replacing(path: Path) -> Iterator[BufferedWriter]:
-    """Opens a new file that takes the place of `path`, safely on disk, when the block ends well."""
-    descriptor, name = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(descriptor)
-            _forget(descriptor)
-        os.replace(name, path)  # noqa: PTH105 - of two names
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _forget(descriptor: int) -> None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from bise_export.errors import ExportError, SourceError
 
 _MAX_TOKEN_IDS = 64
+# Numbers of models stay far within these; what is computed from some beyond would overflow.
+_LARGEST, _SMALLEST = 1e30, 1e-30
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +68,12 @@ class Config:
         """The number at `key`.
 
         Raises:
-            SourceError: it is absent and has no default, or is no finite float64.
+            SourceError: it is absent and has no default, is none, or is larger than any model's.
         """
         value = self.values.get(key)
         if value is None:
             value = default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= _LARGEST:
             raise self.wrong(key, "a number")
         return float(value)
 
@@ -82,7 +84,7 @@ class Config:
             SourceError: it is absent and has no default, or is something else.
         """
         value = self.number(key, default)
-        if value <= 0:
+        if value < _SMALLEST:
             raise self.wrong(key, "more than 0")
         return value
 

@@ -10,7 +10,7 @@ from bise_export.families.quirks import refuse_quirks
 from bise_export.families.rope import read_rotary
 from bise_export.families.storage import LIKE_LLAMA, Storage
 from bise_export.families.windows import full_layers
-from bise_export.spec import ModelSpec
+from bise_export.spec import ModelSpec, checked_size
 
 _ATTENTION_BIASES = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
 _MLP_BIASES = ("mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
@@ -50,10 +50,14 @@ class Llama:
             UnsupportedError: the config asks for something bise does not do.
         """
         refuse_quirks(config, self.understood)
-        hidden_size, num_heads = config.integer("hidden_size"), config.integer("num_attention_heads")
-        num_layers = config.integer("num_hidden_layers")
-        head_dim = self._head_dim(config, hidden_size, num_heads)
-        trained_context = config.integer("max_position_embeddings", self.default_trained_context)
+        # Lists are made by some of these before the spec checks them all.
+        hidden_size = checked_size("hidden_size", config.integer("hidden_size"))
+        num_heads = config.integer("num_attention_heads")
+        num_layers = checked_size("num_layers", config.integer("num_hidden_layers"))
+        head_dim = checked_size("head_dim", self._head_dim(config, hidden_size, num_heads))
+        trained_context = checked_size(
+            "trained_context", config.integer("max_position_embeddings", self.default_trained_context)
+        )
         rotary = read_rotary(config, head_dim, trained_context, self.default_original_context)
         if rotary.dim != head_dim and not self.partial_rotary:
             raise UnsupportedError(

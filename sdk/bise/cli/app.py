@@ -46,7 +46,8 @@ class BiseGroup(TyperGroup):
         except BrokenPipeError:
             raise  # the reader left: typer ends quietly
         except ModuleNotFoundError as error:
-            if not (sentence := missing_extra(error)):
+            part = next((point.module for point in commands() if point.name == ctx.invoked_subcommand), "")
+            if not (sentence := missing_extra(error, part.partition(".")[0])):
                 raise
             fail(sentence)
         except (BiseError, OSError) as error:

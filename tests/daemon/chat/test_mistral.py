@@ -119,6 +119,19 @@ def test_a_broken_file_is_named(
         load_tokenizer(tmp_path, tekken_bundle)
 
 
+@pytest.mark.parametrize("count", [1 << 40, -1, "many", None])
+def test_special_tokens_are_counted_before_they_are_made(
+    tmp_path: Path, tekken_folder: Path, tekken_bundle: bundle_pb2.Bundle, count: object
+) -> None:
+    values = json.loads((tekken_folder / tekken_bundle.tokenizer.file).read_bytes())
+    values["config"]["default_num_special_tokens"] = count
+    (tmp_path / "tokenizer").mkdir()
+    (tmp_path / tekken_bundle.tokenizer.file).write_text(json.dumps(values))
+
+    with pytest.raises(BundleError, match=r"tekken\.json: expected a tokenizer that mistral-common reads, got"):
+        load_tokenizer(tmp_path, tekken_bundle)
+
+
 @pytest.fixture
 def sentencepiece_bundle(tmp_path: Path, mistral_data: Path) -> bundle_pb2.Bundle:
     (tmp_path / "tokenizer").mkdir()

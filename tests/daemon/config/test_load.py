@@ -220,3 +220,26 @@ def test_a_remote_address_needs_to_be_allowed(file: Path) -> None:
     file.write_text("listen: tcp://0.0.0.0:50051\nallow_remote: true\nbundle: x\n")
 
     assert load_config(file).listen == TcpAddress("0.0.0.0", 50051)
+
+
+def test_a_required_signature_needs_keys_and_a_place_that_stays(file: Path) -> None:
+    assert problems(file, "bundle: b\nstate_dir: s\nrequire_signature: true\n") == [
+        "bise.yaml:3: require_signature: expected trusted_keys beside it, the public keys of who signs, got True"
+    ]
+    assert problems(file, "bundle: b\nrequire_signature: true\ntrusted_keys: [a.pem]\n") == [
+        "bise.yaml:2: require_signature: expected state_dir beside it, where accepted versions are kept (by default it "
+        "would be another for each bundle's folder), got True"
+    ]
+
+
+def test_trusted_keys_start_at_the_files_folder(file: Path) -> None:
+    file.write_text("bundle: b\nstate_dir: s\ntrusted_keys: [a.pem, /etc/b.pem]\nrequire_signature: true\n")
+    config = load_config(file)
+    assert config.trusted_keys == (file.parent / "a.pem", Path("/etc/b.pem"))
+    assert config.require_signature
+    assert problems(file, "bundle: b\ntrusted_keys: a.pem\n") == [
+        "bise.yaml:2: trusted_keys: expected up to 16 paths of public keys in PEM, got 'a.pem'"
+    ]
+    assert problems(file, "bundle: b\ntrusted_keys: [3]\nrequire_signature: true\nstate_dir: s\n") == [
+        "bise.yaml:2: trusted_keys[0]: expected up to 16 paths of public keys in PEM, got 3"
+    ]

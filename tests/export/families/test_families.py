@@ -198,3 +198,22 @@ def test_every_family_is_reached_by_every_name(name: str) -> None:
         if v is not None
     }
     assert spec_of(values).family == FAMILIES[name].name
+
+
+@pytest.mark.parametrize("key", ["num_hidden_layers", "hidden_size", "head_dim", "max_position_embeddings"])
+@pytest.mark.parametrize("value", [1 << 40, 10**400, -1])
+@pytest.mark.parametrize(
+    "scaling",
+    [None, {"type": "linear", "factor": 2.0}, {"type": "yarn", "factor": 2.0}],
+    ids=["plain", "linear", "yarn"],
+)
+def test_sizes_are_checked_before_anything_is_made_of_them(key: str, value: int, scaling: object) -> None:
+    with pytest.raises(SourceError, match="expected"):
+        spec_of(LLAMA | {"head_dim": 16, "rope_scaling": scaling, key: value})
+
+
+@pytest.mark.parametrize("key", ["beta_fast", "beta_slow", "factor"])
+@pytest.mark.parametrize("value", [5e-324, 1e299, 10**200])
+def test_numbers_of_no_model_are_refused(key: str, value: float) -> None:
+    with pytest.raises(SourceError, match=f"{key}: expected"):
+        spec_of(LLAMA | {"rope_scaling": {"type": "yarn", "factor": 2.0, key: value}})

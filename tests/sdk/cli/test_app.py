@@ -27,6 +27,8 @@ def part(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
             raise FileNotFoundError(2, "No such file", name)
         if name == "gpu":
             raise ModuleNotFoundError("No module named 'onnxruntime'", name="onnxruntime")
+        if name == "key":
+            raise ModuleNotFoundError("No module named 'model_signing'", name="model_signing.signing")
         if name == "bug":
             raise ModuleNotFoundError("No module named 'bise_export.mistake'", name="bise_export.mistake")
         print(f"hello {name}{'!' if loud else ''}")
@@ -109,6 +111,13 @@ def test_an_expected_error_is_one_line(run: Run) -> None:
 @pytest.mark.usefixtures("registered")
 def test_a_library_missing_while_running_names_its_own_extra(run: Run) -> None:
     assert "pip install 'bise[cpu]'" in run("greet", "gpu").stderr
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_library_missing_while_running_names_its_parts_extra(run: Run) -> None:
+    told = run("greet", "key")
+    assert told.exit_code == 1
+    assert told.stderr.endswith("needs model_signing, which is not installed: pip install 'bise[export]'\n")
 
 
 @pytest.mark.usefixtures("registered")

@@ -65,7 +65,7 @@ class TokenizersFolder:
         try:
             tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:  # the library raises nothing narrower
-            raise SourceError(f"{file}: expected a tokenizer, got {error}. Get the file again.") from error
+            raise SourceError(f"{file}: expected a tokenizer, got {error!s:.300}. Get the file again.") from error
         largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         if largest >= self.spec.vocab_size:
             raise SourceError(

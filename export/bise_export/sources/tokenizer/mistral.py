@@ -17,6 +17,7 @@ TEKKEN = "tekken.json"
 # The second is what processors of models that see images once had.
 _TEMPLATES = (TEMPLATE, "chat_template.json")
 _TEKKEN_LIMIT_BYTES = 256 << 20
+_MOST_SPECIAL_TOKENS = 1 << 14  # published files have 1,000
 _BOS, _EOS = "<s>", "</s>"
 # In every SentencePiece model of Mistral's, and in tekken files that list no special tokens.
 _BOS_ID, _EOS_ID = 1, 2
@@ -68,8 +69,16 @@ def tekken(file: Path) -> MistralFile:
         SourceError: it is no tekken file, or names no beginning or end of text.
     """
     document = read_json(file, _TEKKEN_LIMIT_BYTES)
-    if not isinstance(document.get("vocab"), list) or not isinstance(document.get("config"), dict):
+    config = document.get("config")
+    if not isinstance(document.get("vocab"), list) or not isinstance(config, dict):
         raise SourceError(f"{file}: expected a tekken file with vocab and config, got neither. Get the file again.")
+    # mistral-common makes as many as this says before it looks at the number.
+    count = config.get("default_num_special_tokens")
+    if not isinstance(count, int) or not 0 <= count <= _MOST_SPECIAL_TOKENS:
+        raise SourceError(
+            f"{file}: default_num_special_tokens: expected 0 to {_MOST_SPECIAL_TOKENS}, got {count!r:.80}. "
+            "Get the file again."
+        )
     special = document.get("special_tokens")
     ids: dict[object, object] = {_BOS: _BOS_ID, _EOS: _EOS_ID}
     if isinstance(special, list) and special:

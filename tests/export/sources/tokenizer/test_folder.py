@@ -179,6 +179,7 @@ def test_ids_are_those_the_tekken_file_lists(tiny_mistral: Path, bundle: Path) -
     [
         ({"vocab": None}, "expected a tekken file with vocab and config"),
         ({"special_tokens": [{"rank": 0, "token_str": "<pad>"}]}, "expected ids of <s> and </s>"),
+        ({"config": {"default_num_special_tokens": 1 << 40}}, "default_num_special_tokens: expected 0 to 16384, got"),
     ],
 )
 def test_a_broken_tekken_file_is_refused(tiny_mistral: Path, values: dict[str, object], message: str) -> None:

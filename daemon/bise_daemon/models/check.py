@@ -1,0 +1,87 @@
+"""All that is proved of a bundle before a byte of it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.memory.fit import check_load
+from bise_daemon.memory.reading import Reading
+from bise_daemon.models.geometry import check_geometry
+from bise_proto.bundle import check_files, manifest_bytes, parse_manifest
+from bise_proto.v1 import bundle_pb2
+
+if TYPE_CHECKING:
+    from packaging.version import Version
+
+    from bise_proto.trust.bundle import SignedBundle
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedBundle:
+    """A bundle that may be loaded.
+
+    Attributes:
+        folder: where it lies; where it is signed, links on the way are resolved.
+        manifest: the bytes of bundle.json that were checked.
+        bundle: what they say.
+        version: to be accepted once the bundle is loaded; None where nothing vouches for it.
+        context_tokens: entries that a slot is to hold.
+        needed_tokens: entries without which nothing can be served.
+    """
+
+    folder: Path
+    manifest: bytes
+    bundle: bundle_pb2.Bundle
+    version: Version | None
+    context_tokens: int
+    needed_tokens: int
+
+
+def check_bundle(config: DaemonConfig, memory: Reading) -> CheckedBundle:
+    """Proves, in this order: signature, version, sizes, that there is memory for it, and every file's hash.
+
+    Nothing that serves is touched, so that a running model goes on when another bundle is offered and refused.
+
+    Args:
+        config: names the bundle, and whom to trust.
+        memory: that there is.
+
+    Raises:
+        BundleError: the bundle is not to be loaded.
+    """
+    if (signed := _signed(config)) is not None:
+        folder, manifest, bundle, version = signed.folder, signed.manifest, signed.bundle, signed.version
+    else:
+        folder, manifest, version = config.bundle, manifest_bytes(config.bundle), None
+        bundle = parse_manifest(folder, manifest)
+    check_geometry(folder, bundle)
+    context_tokens = min(bundle.graph.context, config.context or bundle.graph.context)
+    needed_tokens = min(context_tokens, config.prefill_chunk_tokens)
+    check_load(bundle, memory, needed_tokens)
+    for _ in check_files(folder, bundle):
+        pass
+    return CheckedBundle(folder, manifest, bundle, version, context_tokens, needed_tokens)
+
+
+def accept(config: DaemonConfig, checked: CheckedBundle) -> None:
+    """Remembers the version of a bundle that was loaded, where a key vouches for it.
+
+    Raises:
+        BundleError: it can't be remembered.
+    """
+    if checked.version is not None:
+        from bise_daemon.models import trust
+
+        trust.accept(config, checked.bundle.name, checked.version)
+
+
+def _signed(config: DaemonConfig) -> SignedBundle | None:
+    if not config.trusted_keys:
+        return None
+    # Imported on first use: who trusts no keys need not wait 0.07 s for cryptography at each start.
+    from bise_daemon.models.trust import read_trusted
+
+    return read_trusted(config)
