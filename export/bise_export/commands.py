@@ -36,6 +36,10 @@ def export(
         typer.Option(help="Of int4 weights' embedding and head: int8 if not given; int4 is faster and loses more."),
     ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
+    interop: Annotated[
+        Literal["genai"] | None,
+        typer.Option(help="Another engine that is to open the bundle too: genai adds what onnxruntime-genai needs."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name; the checkpoint's if not given.")] = None,
     version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
@@ -70,6 +74,7 @@ def export(
             activations=activations,
             vocabulary=vocabulary,
             target=target,
+            interop=interop,
             name=name,
             version=version,
             overwrite=overwrite,

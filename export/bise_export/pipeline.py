@@ -10,12 +10,12 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from math import inf, isfinite, prod
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from bise_export import contents, resumption
+from bise_export import contents, genai, resumption
 from bise_export.budget import Ceiling
 from bise_export.calibration import calibrate, calibrating_bytes
 from bise_export.contents import Matrix
@@ -36,6 +36,8 @@ from bise_export.spec import ModelSpec
 from bise_export.verify import accuracy_message, measure, measure_accuracy
 from bise_export.writer import Layout, WeightFile
 from bise_proto.v1 import bundle_pb2
+
+Interop = Literal["genai"]
 
 # Memory an export may take: the largest tensor as float32 three times over, and what Python and its libraries need.
 _BASE_BYTES = 300_000_000
@@ -73,6 +75,7 @@ class ExportOptions:
         overwrite: replace a bundle that is there.
         verify: prove the graph and measure accuracy; None is to measure accuracy if the memory of an export will do.
         threads: that read and quantize.
+        interop: another engine that is to open the bundle too.
         max_memory_bytes: the most the process may hold; None holds to what an export promises anyway.
     """
 
@@ -88,6 +91,7 @@ class ExportOptions:
     overwrite: bool = False
     verify: bool | None = None
     threads: int = os.cpu_count() or 1
+    interop: Interop | None = None
     max_memory_bytes: int | None = None
 
 
@@ -148,6 +152,8 @@ def export_checkpoint(
             progress.warn(f"what an earlier export left beside {target} is not used: {draft.problem}.")
         _check_disk(folder, layout.size_bytes - resumption.clear(folder, WEIGHT_FILE))
         tokenizer = checkpoint.write_tokenizer(folder)
+        if options.interop:
+            genai.check(options.target, folder, tokenizer.tokenizer)
         cache = _calibrated(kind, checkpoint, folder, tokenizer.tokenizer, ceiling, journal, progress)
         with WeightFile(folder / WEIGHT_FILE, layout, resumes=journal.resumes) as file:
             missing = _still_to_write(matrices, file, journal, progress)
@@ -168,6 +174,8 @@ def export_checkpoint(
         ir.save(model, folder / MODEL_FILE)
         name = options.name or checkpoint.name
         bundle = manifest(checkpoint, plan, cache, context, matrices, vectors, tokenizer, name, options.version, notes)
+        if options.interop:
+            genai.write(folder, model, bundle)
         if _measures(options, spec, layout.size_bytes):
             progress.step("measuring accuracy")
             bundle.accuracy.CopyFrom(_accuracy(folder, bundle, checkpoint, thoroughly=options.verify is True))
