@@ -50,11 +50,12 @@ def _model(bundle: bundle_pb2.Bundle) -> Iterable[tuple[str, str]]:
     shared = "shared with the embedding" if a.tied_embeddings else "its own"
     window = f", sliding window of {a.sliding_window:,}{_windowed_layers(a)}" if a.sliding_window else ""
     yield "family", a.family
-    yield "parameters", _millions(a.parameters)
+    if a.parameters:
+        yield "parameters", _millions(a.parameters)
     yield "size", size(sum(file.size_bytes for file in bundle.files))
     yield "shape", f"{a.num_layers} layers, hidden {a.hidden_size:,}, feed-forward {a.intermediate_size:,}"
     yield "attention", f"{a.num_heads} heads on {a.num_kv_heads} key-value heads of {a.head_dim}{window}"
-    yield "vocabulary", f"{a.vocab_size:,} tokens, output matrix {shared}"
+    yield "vocabulary", f"{a.vocab_size:,} tokens" + (f", output matrix {shared}" if a.parameters else "")
     yield "runs on", bundle.graph.target
 
 
@@ -63,6 +64,8 @@ def _windowed_layers(a: bundle_pb2.Architecture) -> str:
 
 
 def _weights(quantization: bundle_pb2.Quantization) -> RenderableType:
+    if not quantization.precision:
+        return Text("as another exporter stored them")
     blocks = f", blocks of {quantization.block_size}" if quantization.precision.startswith("int") else ""
     summary = f"{quantization.precision}{blocks}; {quantization.bits_per_weight:.2f} bits per weight"
     rows = table("tensors", "format", "parameters>", "size>", "bits>")
