@@ -123,7 +123,9 @@ def test_the_command(tmp_path, monkeypatch):
     assert CliRunner().invoke(app, ["package", str(alone / "model.onnx"), *options]).exit_code == 0
     bundle = read_manifest(Path("told"))
     assert (bundle.graph.context, bundle.name, bundle.version) == (100, "mine", "7")
-    assert "100 tokens, of 256 trained for" in CliRunner().invoke(app, ["inspect", "told"]).output
+    page = CliRunner().invoke(app, ["inspect", "told"]).output
+    assert "100 tokens, of 256 trained for" in page
+    assert "as another exporter stored them" in page
 
 
 # Graphs of other forms, made from the recorded ones.
@@ -223,6 +225,16 @@ def test_a_graph_that_says_something_else_is_refused(tmp_path, quiet):
     with pytest.raises(ExportError, match=r"does not say the same under bise's contract.* with input position_ids"):
         package(file, tmp_path / "bundle", PackageOptions(), quiet)
     assert not (tmp_path / "bundle").exists()
+
+
+def test_a_graph_that_does_not_run_is_refused(tmp_path, quiet):
+    """Its configuration is of another model, which shows only when it runs: the graph leaves the channels open."""
+    folder = shutil.copytree(FOLDER / "genai", tmp_path / "genai")
+    config = json.loads((folder / "genai_config.json").read_text(encoding="utf-8"))
+    config["model"]["decoder"]["head_size"] = 8
+    checkpoints.write_json(folder / "genai_config.json", config)
+    with pytest.raises(ExportError, match="expected a graph that runs, got"):
+        package(folder / "model.onnx", tmp_path / "bundle", PackageOptions(), quiet)
 
 
 def test_a_context_beyond_the_graphs_is_refused(tmp_path, quiet):

@@ -19,9 +19,10 @@ from bise_export.sources.weight import Float32
 
 # Two rows of several lengths, so that a step of both has one with a hole; the first is read in two chunks.
 _PROMPTS, _FIRST_CHUNK, _STEPS, _CAPACITY = (9, 5), 4, 3, 16
-# Mean KL in nats. Tiny models and SmolLM2, from onnxruntime-genai's builder and from optimum: below 1e-9 over float32.
-# A mask or a position that is off by one costs 1e-2 and more.
-_LIMITS: Mapping[str, float] = {"float32": 1e-6, "float16": 2e-3, "int8": 2e-3}
+# Mean KL in nats, by the cache's type. Measured: at most 2e-12 over float32 (SmolLM2 and tiny models from three
+# exporters), 1.5e-7 over float16; int8 has the limit of `verify`. Positions that are wrong for the shorter row alone,
+# in three steps, cost 0.02.
+_LIMITS: Mapping[str, float] = {"float32": 1e-6, "float16": 1e-4, "int8": 2e-3}
 
 
 def prove(file: Path, folder: Path, model_file: str, decoder: Decoder, head_dim: int, vocab_size: int) -> Agreement:
@@ -124,4 +125,4 @@ def _runs(file: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # onnxruntime's exceptions share no narrower base
-        raise ExportError(f"{file}: expected a graph that runs, got: {error!s:.300}. Export another.") from error
+        raise ExportError(f"{file}: expected a graph that runs, got: {error!s:.600}. Export another.") from error
