@@ -65,6 +65,7 @@ def package(file: Path, target: Path, options: PackageOptions, progress: Steps) 
 
     Raises:
         ExportError: the decoder or what is beside it is broken or unsupported; nothing is left at `target`.
+        BundleError: onnxruntime can't load it.
     """
     progress.step("reading the decoder")
     decoder = read_decoder(file)
@@ -85,7 +86,7 @@ def package(file: Path, target: Path, options: PackageOptions, progress: Steps) 
             alignment=_ALIGNMENT_BYTES,
             align_threshold=_ALIGNMENT_BYTES,
         )
-        (folder / WEIGHT_FILE).touch()  # a tiny decoder has none that large
+        (folder / WEIGHT_FILE).touch()  # a tiny decoder has no tensor that large
         progress.step("proving it against the graph as it came")
         agreement = prove(file, folder, MODEL_FILE, decoder, facts.head_dim, facts.vocab_size)
         bundle = _manifest(decoder, facts, written, context, options, file.resolve().parent.name)
@@ -139,7 +140,7 @@ def _manifest(
         provenance=bundle_pb2.Provenance(
             source_kind=FOREIGN,
             tools={tool: version(tool) for tool in _TOOLS},
-            notes=list(_notes(decoder, facts)),
+            notes=_notes(decoder, facts),
         ),
     )
 

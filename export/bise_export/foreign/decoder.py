@@ -19,6 +19,8 @@ _OLDEST_OPSET = 15
 _LIMIT_BYTES = (2 << 30) - 1  # protobuf's own
 _CACHE_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.INT8)
 _LOGIT_TYPES = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+_INTEGERS = (ir.DataType.INT64, ir.DataType.INT32)
+_MOST_HEADS = 1 << 10
 _PARTS = ("key", "value")
 _PAST_INPUTS = {"key": 3, "value": 4}  # of GroupQueryAttention
 _ATTENTION = "GroupQueryAttention"
@@ -40,6 +42,7 @@ class Decoder:
     Attributes:
         model: with functions inlined; nothing else is changed.
         files: all that hold it, the .onnx file first.
+        given: its inputs but the caches, with the types they have here.
         head_dim: None if the graph leaves it open.
         vocab_size: likewise.
         positions: rows of its rotary tables; None if it computes angles.
@@ -47,6 +50,7 @@ class Decoder:
 
     model: ir.Model
     files: tuple[Path, ...]
+    given: Mapping[str, ir.DataType]
     num_layers: int
     num_kv_heads: int
     head_dim: int | None
@@ -54,16 +58,6 @@ class Decoder:
     cache_type: ir.DataType
     growth: Growth
     positions: int | None
-
-    @property
-    def inputs(self) -> Mapping[str, ir.Value]:
-        """The graph's inputs by name."""
-        return {str(value.name): value for value in self.model.graph.inputs}
-
-    @property
-    def outputs(self) -> Mapping[str, ir.Value]:
-        """The graph's outputs by name."""
-        return {str(value.name): value for value in self.model.graph.outputs}
 
     def caches(self) -> Iterator[tuple[str, str]]:
         """The names of each past and its present, in the order of bise's graphs."""
@@ -153,6 +147,7 @@ def _described(model: ir.Model, files: tuple[Path, ...]) -> Decoder:
     return Decoder(
         model=model,
         files=files,
+        given=_given(inputs),
         num_layers=layers,
         num_kv_heads=num_kv_heads,
         head_dim=head_dim,
@@ -175,6 +170,16 @@ def _check_names(inputs: Set[str], outputs: Set[str], layers: int) -> None:
         raise _refused("the outputs logits and present.*", f"no {_listed(missing)}")
 
 
+def _given(inputs: Mapping[str, ir.Value]) -> dict[str, ir.DataType]:
+    found = {}
+    for name in (io.INPUT_IDS, io.ATTENTION_MASK, io.POSITION_IDS):
+        if (value := inputs.get(name)) is not None:
+            if value.dtype not in _INTEGERS:
+                raise _refused(f"{name} of int64 or int32", str(value.dtype))
+            found[name] = value.dtype
+    return found
+
+
 def _cache(inputs: Mapping[str, ir.Value], layers: int) -> tuple[ir.DataType, int, int | None]:
     """Element type, heads and channels of every layer's cache."""
     found = set()
@@ -182,8 +187,8 @@ def _cache(inputs: Mapping[str, ir.Value], layers: int) -> tuple[ir.DataType, in
         if past.shape is None or len(past.shape) != 4 or past.dtype is None:
             raise _refused(f"{past.name} [batch, heads, tokens, channels]", str(past.shape))
         heads, channels = past.shape[1], past.shape[3]
-        if not isinstance(heads, int):
-            raise _refused(f"{past.name} with a number of heads", str(past.shape))
+        if not isinstance(heads, int) or not 1 <= heads <= _MOST_HEADS:
+            raise _refused(f"{past.name} with 1 to {_MOST_HEADS} heads", str(past.shape))
         found.add((past.dtype, heads, channels if isinstance(channels, int) else None))
     if len(found) != 1:
         raise _refused("past_key_values of one type and size in all layers", "several")

@@ -81,12 +81,13 @@ def read_facts(folder: Path, decoder: Decoder) -> Facts:
         ):
             if said != in_graph:
                 raise SourceError(f"{key}: expected {in_graph}, as the graph has it, got {said}. Get both files again.")
-        _check_sizes(facts)
+        _check_sizes(facts, decoder.num_layers)
     return facts
 
 
-def _check_sizes(facts: Facts) -> None:
+def _check_sizes(facts: Facts, num_layers: int) -> None:
     for name, size, largest in (
+        ("num_hidden_layers", num_layers, 1 << 10),
         ("head_dim", facts.head_dim, 1 << 10),
         ("vocab_size", facts.vocab_size, 1 << 21),
         ("max_position_embeddings", facts.trained_context, 1 << 24),

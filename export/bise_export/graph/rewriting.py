@@ -41,3 +41,8 @@ class Rewriting:
     def size(self, of: ir.Value, axis: int, output: str) -> ir.Value:
         """The length of an axis, int64 [1]."""
         return self.op("Shape", [of], output, start=axis, end=axis + 1)
+
+    def count(self, size: ir.Value, output: str) -> ir.Value:
+        """0, 1, … below `size`, int64 [1]."""
+        end = self.op("Squeeze", [size, self.constant("zero", [0])], f"{output}.size")
+        return self.op("Range", [self.constant("start", 0), end, self.constant("step", 1)], output)

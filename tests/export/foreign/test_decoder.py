@@ -67,6 +67,8 @@ REFUSED = {
     "no present": (renamed("present.1.value", "next.1.value"), "got no present.1.value"),
     "packed caches": (typed("past_key_values", ir.DataType.UINT8), "of float32, float16 or int8, got UINT8"),
     "integer logits": (typed("logits", ir.DataType.INT64), "logits of floats"),
+    "a mask of floats": (typed("attention_mask", ir.DataType.FLOAT), "attention_mask of int64 or int32, got FLOAT"),
+    "endless heads": (shaped("past_key_values.0.key", ["batch", 1 << 40, "past", 16]), "with 1 to 1024 heads"),
     "a pruned head": (shaped("logits", ["batch", 1, 320]), "pruned head"),
     "layers that differ": (shaped("past_key_values.1.key", ["batch", 4, "past", 16]), "in all layers, got several"),
     "flat caches": (shaped("past_key_values.0.key", ["batch", "past", 16]), r"\[batch, heads, tokens, channels\]"),
