@@ -12,10 +12,12 @@ from itertools import accumulate
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.request import Ending, Request
 from bise_daemon.scheduler.scheduler import Scheduler
-from bise_daemon.scheduler.step import Copy, Decode, Outcome, Prefill, Release, StepPlan, Verify, Work
+from bise_daemon.scheduler.step import Copy, Decode, Outcome, Prefill, Release, Settle, StepPlan, Verify, Work
 
 _NOTHING_READ = 1
 _PRIME = (1 << 61) - 1
+# What an answer's tokens leave in the cache where that is not what a prompt's would (`Limits.one_way`).
+_ANSWER = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,14 +84,18 @@ class Script:
         """The token after the prefix that `entry` ends."""
         return 3 + entry % self._choices
 
-    def answer(self, prompt: Sequence[int], count: int) -> list[int]:
+    def answer(self, prompt: Sequence[int], count: int, *, one_way: bool = True) -> list[int]:
         """What it says to `prompt` when it is alone."""
         tokens: list[int] = []
         entry = entries_of(prompt)[-1]
         for _ in range(count):
             tokens.append(self.next_token(entry))
-            entry = _entry(entry, tokens[-1])
+            entry = _entry(entry, tokens[-1] + _part(one_way))
         return tokens
+
+
+def _part(one_way: bool) -> int:
+    return 0 if one_way else _ANSWER
 
 
 def _entry(before: int, token: int) -> int:
@@ -203,6 +209,7 @@ class VirtualDevice:
         self.steps: Counter[type[Work]] = Counter()
         self.planned: Callable[[StepPlan], object] = lambda plan: None
         self._noise = noise
+        self._part = _part(limits.one_way)
 
     def submit(self, request: Request, stops_after: int | None = None) -> Journey:
         """Hands a request to the scheduler.
@@ -242,16 +249,17 @@ class VirtualDevice:
         """
         for moment, happen in sorted(happenings, key=lambda each: each[0]):
             while self.now < moment and self.scheduler.has_work:
-                self.step()
+                self.step(until_ms=moment)
             self.now = max(self.now, moment)
             happen()
         while self.scheduler.has_work:
             self.step()
 
-    def step(self, *, give_up: bool = False, failing: Collection[str] = ()) -> Work | None:
+    def step(self, *, give_up: bool = False, failing: Collection[str] = (), until_ms: float = math.inf) -> Work | None:
         """Plans a step and runs it.
 
         Args:
+            until_ms: when somebody comes for whom what nobody waits for is given up.
             give_up: it is interrupted when it is nearly through, so that nothing is committed.
             failing: requests that break when they sample.
 
@@ -270,6 +278,8 @@ class VirtualDevice:
         if plan.work is None:
             return None
         sampling = self._compute(plan.work)
+        if isinstance(plan.work, Settle) and self.now > until_ms:
+            self.now, give_up = until_ms, True
         if give_up:
             return plan.work
         self.steps[type(plan.work)] += 1
@@ -294,12 +304,19 @@ class VirtualDevice:
                 assert samples == (end == len(entries)), work
                 self.now += self.costs.prefill_ms(len(tokens), start) * self._noise()
                 return {request_id: ()} if samples else {}
+            case Settle(slot=slot, start=start, tokens=tokens):
+                assert tokens, work
+                self.cache.write(slot, start, tokens)
+                self.now += self.costs.prefill_ms(len(tokens), start) * self._noise()
+                return {}
             case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens):
                 assert len(tokens) >= 2, work
                 entries = self.journeys[request_id].entries
                 assert start == len(entries) - 1, work
-                assert self.cache.write(slot, start, tokens[:1]) == entries[-1], f"{work}: not its own tokens"
-                self.cache.write(slot, start + 1, tokens[1:])
+                assert self.cache.write(slot, start, self._answered(tokens[:1])) == entries[-1], (
+                    f"{work}: not its own tokens"
+                )
+                self.cache.write(slot, start + 1, self._answered(tokens[1:]))
                 self.now += self.costs.verify_ms(len(tokens), start) * self._noise()
                 return {request_id: tokens[1:]}
             case Decode(first_slot=first_slot, rows=rows):
@@ -311,11 +328,15 @@ class VirtualDevice:
                         continue
                     entries = self.journeys[row.request_id].entries
                     assert row.samples == (row.position == len(entries) - 1), row
-                    last = self.cache.write(slot, row.position, (row.token,))
+                    last = self.cache.write(slot, row.position, self._answered((row.token,)))
                     assert last == entries[row.position], f"{row}: not its own tokens"
                 context = sum(row.position for row in rows)
                 self.now += self.costs.decode_ms(len(rows), context) * self._noise()
                 return {row.request_id: () for row in rows if row.request_id is not None and row.samples}
+
+    def _answered(self, tokens: Iterable[int]) -> list[int]:
+        """Tokens as a step of answers writes them; a prompt's may be among them where there is one way only."""
+        return [token + self._part for token in tokens]
 
     def _sample(self, journey: Journey, guesses: Sequence[int]) -> Outcome:
         done, tokens = len(journey.request.output), list[int]()
@@ -323,7 +344,7 @@ class VirtualDevice:
         for guess in (*guesses, None):
             token = self.script.next_token(journey.entries[-1])
             tokens.append(token)
-            journey.entries.append(_entry(journey.entries[-1], token))
+            journey.entries.append(_entry(journey.entries[-1], token + self._part))
             stopped = done + len(tokens) == journey.stops_after
             if token != guess or stopped:
                 break

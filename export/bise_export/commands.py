@@ -35,6 +35,13 @@ def export(
         Literal["int4", "int8"] | None,
         typer.Option(help="Of int4 weights' embedding and head: int8 if not given; int4 is faster and loses more."),
     ] = None,
+    prompt_attention: Annotated[
+        Literal["fused", "float"] | None,
+        typer.Option(
+            help="Of prompts, over an int8 cache on cpu: float is faster behind long contexts, but an answer's tokens "
+            "are computed again in the next prompt; if not given, where it pays: below some 4 billion parameters."
+        ),
+    ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
     interop: Annotated[
         Literal["genai"] | None,
@@ -70,6 +77,7 @@ def export(
             precision=precision,
             block_size=int(block_size),
             kv=kv,
+            prompt_attention=prompt_attention,
             context=context,
             activations=activations,
             vocabulary=vocabulary,

@@ -51,6 +51,7 @@ def manifest(
             logits_dtype=recipe.activations.name,
             model_file=MODEL_FILE,
             weight_files=[WEIGHT_FILE],
+            prompt_attention=recipe.prompt_attention,
         ),
         kv_cache=bundle_pb2.KvCache(
             dtype=cache.dtype.name, bytes_per_token=2 * spec.num_layers * spec.kv_size * cache.dtype.itemsize

@@ -22,12 +22,20 @@ from bise_export.contents import Matrix
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.graph import decoder, rope
 from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
+from bise_export.graph.prompt_attention import chosen
 from bise_export.journal import Journal
 from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, manifest, write_manifest
 from bise_export.prompts import CALIBRATION, token_prompts
 from bise_export.publish import published
 from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision, scales_from_text, scales_text
-from bise_export.quant.recipes import ActivationPrecision, Precision, Target, VocabularyPrecision, recipe
+from bise_export.quant.recipes import (
+    ActivationPrecision,
+    Precision,
+    PromptAttention,
+    Target,
+    VocabularyPrecision,
+    recipe,
+)
 from bise_export.quant.store import store_matrices, store_vectors
 from bise_export.sources.checkpoint import Checkpoint
 from bise_export.sources.open import open_checkpoint
@@ -70,6 +78,7 @@ class ExportOptions:
         kv: the cache's element type; None is int8 for int4 weights and fp32 for others, on cuda fp16.
         activations: what products of quantized weights see, on cpu; None is int16 for int8 weights, int8 for int4.
         vocabulary: of the embedding and head of int4 weights; None is int8, int4 is faster and loses more.
+        prompt_attention: over an int8 cache on cpu; None is float where that pays.
         context: tokens one row may hold; None is the trained context, at most 32,768.
         name: of the bundle; None is the checkpoint's.
         overwrite: replace a bundle that is there.
@@ -82,6 +91,7 @@ class ExportOptions:
     precision: Precision = "int4"
     block_size: int = 32
     kv: KvPrecision | None = None
+    prompt_attention: PromptAttention | None = None
     context: int | None = None
     target: Target = "cpu"
     activations: ActivationPrecision | None = None
@@ -140,6 +150,7 @@ def export_checkpoint(
     plan = recipe(options.precision, options.block_size, options.target, options.activations, options.vocabulary)
     matrices, vectors = contents.matrices(spec, plan), contents.vectors(spec)
     kind, layout = _cache_kind(options), Layout()
+    plan = replace(plan, prompt_attention=chosen(options.prompt_attention, options.target, kind, spec))
     model = decoder.build(spec, plan, kind, context, layout, WEIGHT_FILE, version("bise"))
     ceiling = Ceiling(options.max_memory_bytes or inf)
     head_bytes = 4 * spec.head_dim * spec.hidden_size

@@ -51,6 +51,7 @@ class Runner:
         outputs = {output.name for output in self._session.get_outputs()}
         inputs = {each.name: each for each in self._session.get_inputs()}
         missing = {io.INPUT_IDS, io.SEQLENS_K, io.TOTAL_SEQUENCE_LENGTH, io.LOGITS_POSITIONS} - inputs.keys()
+        self._two_ways = io.IS_PROMPT in inputs
         caches = [name for name in inputs if name.startswith("past_key_values.")]
         self._cache: list[tuple[str, str, Any]] = []
         for name in caches:
@@ -65,17 +66,17 @@ class Runner:
 
     def logits(self, prompt: Sequence[int]) -> Float32:
         """Logits [tokens, vocab] of every position of a prompt, in one prefill."""
-        return self._step(prompt, 0, range(len(prompt)))
+        return self._step(prompt, 0, range(len(prompt)), is_prompt=True)
 
     def greedy(self, prompt: Sequence[int], tokens: int) -> list[int]:
         """The next `tokens` tokens, the most likely each time: one prefill, then single steps over the cache."""
-        found = [int(self._step(prompt, 0, [len(prompt) - 1])[0].argmax())]
+        found = [int(self._step(prompt, 0, [len(prompt) - 1], is_prompt=True)[0].argmax())]
         while len(found) < tokens:
             past = len(prompt) + len(found) - 1
-            found.append(int(self._step(found[-1:], past, [0])[0].argmax()))
+            found.append(int(self._step(found[-1:], past, [0], is_prompt=False)[0].argmax()))
         return found
 
-    def _step(self, tokens: Sequence[int], past: int, positions: Sequence[int]) -> Float32:
+    def _step(self, tokens: Sequence[int], past: int, positions: Sequence[int], *, is_prompt: bool) -> Float32:
         total = past + len(tokens)
         if total > self._capacity:
             raise ExportError(f"expected at most {self._capacity} tokens in a row, got {total}")
@@ -86,6 +87,8 @@ class Runner:
             io.TOTAL_SEQUENCE_LENGTH: np.array(total, np.int32),
             io.LOGITS_POSITIONS: np.array([positions], np.int64),
         }
+        if self._two_ways:
+            feeds[io.IS_PROMPT] = np.array(is_prompt)
         for name, values in feeds.items():
             binding.bind_cpu_input(name, values)
         binding.bind_output(io.LOGITS, "cpu")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from bise_export.contents import matrices, vectors
 from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
 from bise_export.graph.decoder import build
 from bise_export.quant.kv import FloatCache, Int8Cache
-from bise_export.quant.recipes import Precision, recipe
+from bise_export.quant.recipes import Precision, PromptAttention, recipe
 from bise_export.quant.store import store_matrices, store_vectors
 from bise_export.reference import rotary_tables
 from bise_export.sources.weight import Weight
@@ -37,6 +37,7 @@ class Kind:
 
     precision: Precision = "fp32"
     kv: str = "float32"
+    prompt_attention: PromptAttention = "fused"
 
 
 def write(
@@ -49,7 +50,7 @@ def write(
     """Writes a bundle into the new `folder`; int8 caches are calibrated on `prompts`."""
     weights = weights or weights_of(spec)
     folder.mkdir()
-    chosen = recipe(kind.precision, BLOCK_SIZE, "cpu")
+    chosen = replace(recipe(kind.precision, BLOCK_SIZE, "cpu"), prompt_attention=kind.prompt_attention)
     scales = calibrate(spec, weights, prompts) if kind.kv == "int8" else ()
     cache = Int8Cache(scales) if scales else FloatCache(np.dtype(kind.kv))
     layout = Layout()
@@ -89,6 +90,7 @@ def _manifest(folder: Path, spec: ModelSpec, kind: Kind) -> bundle_pb2.Bundle:
             logits_dtype="float32",
             model_file="model.onnx",
             weight_files=["model.onnx.data"],
+            prompt_attention=kind.prompt_attention,
         ),
         kv_cache=bundle_pb2.KvCache(
             dtype=kind.kv, bytes_per_token=2 * spec.num_layers * spec.kv_size * np.dtype(kind.kv).itemsize

@@ -39,6 +39,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         context=st.integers(4, 48),
         chunk=st.integers(2, 16),
         smallest_chunk=st.integers(1, 2),
+        one_way=st.booleans(),
         draft_tokens=st.sampled_from([0, 4]),
         costs=st.sampled_from(_COSTS),
         pinned=st.booleans(),
@@ -50,6 +51,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         context: int,
         chunk: int,
         smallest_chunk: int,
+        one_way: bool,
         draft_tokens: int,
         costs: LinearCosts,
         pinned: bool,
@@ -64,6 +66,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             ageing_ms=100.0,
             draft_tokens=draft_tokens,
             smallest_chunk=smallest_chunk,
+            one_way=one_way,
         )
         self.scheduler = Scheduler(limits, costs)
         self.device = VirtualDevice(self.scheduler, noise=Noise(seed=slots, sigma=0.1), script=Script(choices=3))
@@ -177,7 +180,9 @@ class SchedulerMachine(RuleBasedStateMachine):
         for journey in self.device.journeys.values():
             request = journey.request
             assert request.phase is Phase.ENDED
-            assert request.output == self.device.script.answer(request.prompt, len(request.output))
+            assert request.output == self.device.script.answer(
+                request.prompt, len(request.output), one_way=self.scheduler.limits.one_way
+            )
             match journey.ending:
                 case Ending.LENGTH:
                     assert len(request.output) == request.max_tokens

@@ -18,9 +18,8 @@ class Curve:
     Attributes:
         prefill: by new tokens, without attention.
         prefill_entry: for each cache entry read, by new tokens.
-        decode: by rows, without attention.
+        decode: by rows, or by guesses and the token before them, without attention.
         decode_entry_ms: for each cache entry read, of whichever row.
-        logits_row_ms: for each row of logits after the first.
         copy_start_ms: for a copy between slots.
         copy_token_ms: for each token copied.
 
@@ -32,12 +31,11 @@ class Curve:
     prefill_entry: Line
     decode: Line
     decode_entry_ms: float
-    logits_row_ms: float
     copy_start_ms: float
     copy_token_ms: float
 
     def __post_init__(self) -> None:
-        for name in ("decode_entry_ms", "logits_row_ms", "copy_start_ms", "copy_token_ms"):
+        for name in ("decode_entry_ms", "copy_start_ms", "copy_token_ms"):
             if not is_time(value_ms := getattr(self, name)):
                 raise ValueError(f"{name}: expected a time in ms, got {value_ms}")
 
@@ -55,9 +53,14 @@ class Curve:
         return self.decode.at(rows) + self.decode_entry_ms * context_tokens
 
     def verify_ms(self, tokens: int, context_tokens: int) -> float:
-        """A chunk with logits for every token."""
-        return self.prefill_ms(tokens, context_tokens) + self.logits_row_ms * (tokens - 1)
+        """Guesses behind a token of an answer: what as many rows of the same context take."""
+        return self.decode_ms(tokens, verified_entries(tokens, context_tokens))
 
     def copy_ms(self, tokens: int) -> float:
         """Cache entries from slot to slot."""
         return self.copy_start_ms + self.copy_token_ms * tokens
+
+
+def verified_entries(tokens: int, context_tokens: int) -> int:
+    """Cache entries read to verify guesses: each token reads those before it."""
+    return tokens * context_tokens + tokens * (tokens - 1) // 2

@@ -10,8 +10,8 @@ from bise_daemon.cost.curve import Curve
 from bise_daemon.cost.line import fit
 from bise_daemon.cost.probe import DecodeProbe, PrefillProbe, Probe, VerifyProbe
 
-# What was not measured, or is lost in noise, counts as this share of a lone token's time (a row of logits; a thousand
-# cache entries): the cost model corrects by factors, which zero would never feel.
+# What was not measured, or is lost in noise, counts as this share of a lone token's time (a thousand cache entries):
+# the cost model corrects by factors, which zero would never feel.
 _LEAST_SHARE = 0.01
 _LEAST_SHARE_ENTRIES = 1000
 
@@ -41,13 +41,12 @@ class Measurements:
 
         entry = {size: (ms - prefill[size, 0]) / start for (size, start), ms in prefill.items() if start}
         row_entry = [(ms - decode[rows, 0]) / (rows * start) for (rows, start), ms in decode.items() if start]
-        logits_row = [(ms - prefill[size, 0]) / (size - 1) for size, ms in verify.items() if (size, 0) in prefill]
 
         prefill_entry = fit({size: max(least_entry_ms, ms) for size, ms in ({1: least_entry_ms} | entry).items()})
         matrices = fit(
             {size: ms - prefill_entry.at(size) * size / 2 for (size, start), ms in prefill.items() if not start}
         )
-        rows = fit({rows: ms for (rows, start), ms in decode.items() if not start})
+        rows = fit(verify | {rows: ms for (rows, start), ms in decode.items() if not start})
         copy_start_ms, copy_token_ms = _copy_line(self.copies_ms)
         return Curve(
             prefill=matrices,
@@ -55,7 +54,6 @@ class Measurements:
             # Matrices do not ask whose rows they multiply.
             decode=rows if len(rows.sizes) > 1 else matrices,
             decode_entry_ms=max(least_entry_ms, _mean(row_entry)),
-            logits_row_ms=max(_LEAST_SHARE * token_ms, _mean(logits_row)),
             copy_start_ms=copy_start_ms,
             copy_token_ms=copy_token_ms,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from bise_daemon.cost.curve import Curve
+from bise_daemon.cost.curve import Curve, verified_entries
 from bise_daemon.cost.quantile import Window
 
 # How far one step moves the expectation, as a share of its error: all steps' (a neighbour slows everything alike), and
@@ -63,7 +63,7 @@ class CostModel:
         return self._drift * self._curve.decode_ms(rows, context_tokens)
 
     def verify_ms(self, tokens: int, context_tokens: int) -> float:
-        """A chunk with logits for each of its tokens."""
+        """Guesses behind a token of an answer."""
         return self._drift * self._curve.verify_ms(tokens, context_tokens)
 
     def copy_ms(self, tokens: int) -> float:
@@ -72,11 +72,19 @@ class CostModel:
 
     def observe_prefill(self, tokens: int, context_tokens: int, took_ms: float) -> None:
         """Learns from a chunk that took `took_ms`."""
-        self._observe_chunk(tokens, context_tokens, 0.0, took_ms)
+        curve = self._curve
+        matrices_ms = curve.prefill.at(tokens)
+        attention_ms = curve.prefill_ms(tokens, context_tokens) - matrices_ms
+        pull = self._learn(matrices_ms + attention_ms, took_ms)
+        self._curve = replace(
+            curve,
+            prefill=curve.prefill.scaled(tokens, math.exp(pull * matrices_ms)),
+            prefill_entry=curve.prefill_entry.scaled(tokens, math.exp(pull * attention_ms)),
+        )
 
     def observe_verify(self, tokens: int, context_tokens: int, took_ms: float) -> None:
-        """Learns from a chunk with logits for each of its tokens."""
-        self._observe_chunk(tokens, context_tokens, self._curve.logits_row_ms * (tokens - 1), took_ms)
+        """Learns from guesses behind a token."""
+        self.observe_decode(tokens, verified_entries(tokens, context_tokens), took_ms)
 
     def observe_decode(self, rows: int, context_tokens: int, took_ms: float) -> None:
         """Learns from one token for each of `rows`; `context_tokens` is the sum over the rows."""
@@ -87,18 +95,6 @@ class CostModel:
             curve,
             decode=curve.decode.scaled(rows, math.exp(pull * matrices_ms)),
             decode_entry_ms=curve.decode_entry_ms * math.exp(pull * attention_ms),
-        )
-
-    def _observe_chunk(self, tokens: int, context_tokens: int, logits_ms: float, took_ms: float) -> None:
-        curve = self._curve
-        matrices_ms = curve.prefill.at(tokens)
-        attention_ms = curve.prefill_ms(tokens, context_tokens) - matrices_ms
-        pull = self._learn(matrices_ms + attention_ms + logits_ms, took_ms)
-        self._curve = replace(
-            curve,
-            prefill=curve.prefill.scaled(tokens, math.exp(pull * matrices_ms)),
-            prefill_entry=curve.prefill_entry.scaled(tokens, math.exp(pull * attention_ms)),
-            logits_row_ms=curve.logits_row_ms * math.exp(pull * logits_ms),
         )
 
     def _learn(self, curve_ms: float, took_ms: float) -> float:

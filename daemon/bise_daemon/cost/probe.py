@@ -12,7 +12,8 @@ DEEP_ROWS = 2
 # Where matrix kernels change their ways: from the third row on int4 waits for arithmetic instead of memory, and from
 # 128 on nothing changes any more (ARCHITECTURE.md, "Chunks").
 _SIZES = (2, 3, 4, 8, 16, 32, 64, 128)
-_VERIFIED_SIZES = (4, 8)
+# Guesses and the token before them, where there are fewer slots: all sizes that guessing uses (`scheduler.drafts`).
+_VERIFIED_SIZES = (2, 4, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,13 @@ class DecodeProbe:
 
 @dataclass(frozen=True, slots=True)
 class VerifyProbe:
-    """A chunk at the start of a slot with logits for all of its tokens."""
+    """Guesses at the start of a slot, as tokens of an answer: what as many rows would take if there were slots."""
 
     tokens: int
 
     def expected_ms(self, curve: Curve) -> float:
-        """What it should take; before it is known, what as many rows of a decode step do, which need the same."""
-        return max(curve.verify_ms(self.tokens, 0), curve.decode_ms(self.tokens, 0))
+        """What it should take; before it is known, no less than a chunk of a prompt."""
+        return max(curve.verify_ms(self.tokens, 0), curve.prefill_ms(self.tokens, 0))
 
     def run(self, runner: Runner) -> None:
         """Takes the step."""
@@ -78,7 +79,7 @@ def probes(context_tokens: int, slots: int, depth: int) -> list[Probe]:
     chunks = [PrefillProbe(size, start) for start in starts for size in _SIZES if size <= context_tokens - depth]
     rows = sorted({1, slots, *(size for size in _SIZES if size < slots)})
     decodes = [DecodeProbe(size, start) for start in starts for size in rows if not start or size <= DEEP_ROWS]
-    verifies = [VerifyProbe(size) for size in _VERIFIED_SIZES if size <= context_tokens]
+    verifies = [VerifyProbe(size) for size in _VERIFIED_SIZES if slots < size <= context_tokens]
     return sorted([*chunks, *decodes, *verifies], key=_turn)
 
 

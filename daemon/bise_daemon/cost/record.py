@@ -17,7 +17,7 @@ from bise_daemon.cost.curve import Curve
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1
+_FORMAT = 2
 _MOST_BYTES = 64 << 10
 _MOST_CPUINFO_BYTES = 1 << 20
 # What says which processor this is: one line on x86, several numbers on ARM, where cores may also differ.

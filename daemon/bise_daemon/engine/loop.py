@@ -22,7 +22,7 @@ from bise_daemon.scheduler.forecast import Standing
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Ending, Request
 from bise_daemon.scheduler.scheduler import Scheduler
-from bise_daemon.scheduler.step import Decode, Outcome, Prefill, StepPlan, Verify, Work
+from bise_daemon.scheduler.step import Decode, Outcome, Prefill, Settle, StepPlan, Verify, Work
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class StepTimes(Protocol):
         ...
 
     def observe_verify(self, tokens: int, context_tokens: int, took_ms: float) -> None:
-        """A chunk with logits for each of its tokens."""
+        """A token of an answer and guesses behind it."""
         ...
 
 
@@ -134,6 +134,8 @@ class Engine:
         self._events: list[tuple[str, Event]] = []
         self._taken = 0
         self._prefilling: str | None = None
+        self._settling = False
+        self._free_at_ms = 0.0
         self._thread = threading.Thread(target=self._run, name="bise-engine", daemon=True)
         self.counters = Counters()
         self.outlook = self._look()
@@ -159,6 +161,8 @@ class Engine:
             refusal = self._closed
             if refusal is None:
                 self._commands.put(_Submit(request, generation))
+                if self._settling:
+                    self._runner.interrupt()  # nobody waits for what runs now
         if refusal is not None:
             self._deliver([(request.id, Failed(refusal))])
 
@@ -209,6 +213,8 @@ class Engine:
                 command = self._commands.get(block=idle)
             except queue.Empty:
                 return True
+            if idle:
+                self._free_at_ms = self._clock()
             match command:
                 case _Submit(request=request, generation=generation):
                     assert request.id not in self._active, request.id
@@ -231,23 +237,27 @@ class Engine:
         now = self.counters.busy_since_ms = self._clock()
         plan = self._scheduler.plan(now)
         self._carry_out(plan)
+        if plan.copies or plan.work is None:
+            self._free_at_ms = self._clock()  # copies have a price of their own
         if plan.work is None:
             return
-        began = self._clock()
         try:
             outcomes = self._run_work(plan.work)
         except Interrupted:
+            self._free_at_ms = self._clock()
             return
         finally:
-            self._prefilling = None
+            self._prefilling, self._settling = None, False
         ended = self._clock()
-        self._learn(plan.work, ended - began)
+        # From the end of the step before: what comes between two steps takes those who wait as long as the step itself.
+        self._learn(plan.work, ended - self._free_at_ms)
+        self._free_at_ms = ended
         self._end_all(self._scheduler.commit(plan, outcomes, ended))
         self.counters.steps += 1
         self._flush()
 
     def _probe(self) -> None:
-        if self._scheduler.has_work or (place := self._scheduler.empty_row()) is None:
+        if self._scheduler.has_requests or (place := self._scheduler.empty_row()) is None:
             return
         slot, position = place
         # An interruption can reach a step after the one it was meant for.
@@ -280,6 +290,13 @@ class Engine:
                 logits = self._runner.prefill(slot, start, tokens, samples)
                 self.counters.prompt_tokens += len(tokens)
                 return self._sample({request_id: (logits, ())}) if samples else {}
+            case Settle(slot=slot, start=start, tokens=tokens):
+                self._settling = True
+                if not self._commands.empty():
+                    raise Interrupted
+                self._runner.prefill(slot, start, tokens, samples=False)
+                self.counters.settled_tokens += len(tokens)
+                return {}
             case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens):
                 logits = self._runner.verify(slot, start, tokens)
                 return self._sample({request_id: (logits, tokens[1:])})
@@ -309,7 +326,7 @@ class Engine:
 
     def _learn(self, work: Work, took_ms: float) -> None:
         match work:
-            case Prefill(start=start, tokens=tokens):
+            case Prefill(start=start, tokens=tokens) | Settle(start=start, tokens=tokens):
                 self._times.observe_prefill(len(tokens), start, took_ms)
             case Verify(start=start, tokens=tokens):
                 self._times.observe_verify(len(tokens), start, took_ms)
@@ -393,7 +410,7 @@ class Engine:
         return Outlook(
             self._taken,
             self._clock(),
-            scheduler.has_work,
+            scheduler.has_requests,
             [Standing.of(request) for request in [*scheduler.waiting, *scheduler.running]],
             scheduler.prefixes(),
         )

@@ -33,6 +33,7 @@ class _Shape(NamedTuple):
     rows: int
     sequence: int
     num_logits: int
+    is_prompt: bool
 
 
 @dataclass(slots=True)
@@ -47,6 +48,7 @@ class _Binding:
     seqlens_k: NDArray[np.int32]
     total_sequence_length: NDArray[np.int32]
     positions: NDArray[np.int64]
+    is_prompt: NDArray[np.bool_]
     logits: Logits
 
 
@@ -85,6 +87,7 @@ class Session:
                 f"{folder}: expected a graph onnxruntime {runtime_version()} can load, got: {_line(error)} "
                 "Export the model again, with this version of bise."
             ) from error
+        self._two_ways = bundle.graph.prompt_attention == "float"
         self._cache = cache
         self._vocab_size = bundle.architecture.vocab_size
         self._bindings: OrderedDict[_Shape, _Binding] = OrderedDict()
@@ -104,7 +107,7 @@ class Session:
             SessionError: onnxruntime failed.
             Interrupted: by `interrupt`; cache entries from `start` on are undefined.
         """
-        binding = self._binding(_Shape(slot, 1, len(tokens), int(samples)))
+        binding = self._binding(_Shape(slot, 1, len(tokens), int(samples), is_prompt=True))
         binding.input_ids[0] = tokens
         binding.seqlens_k[0] = start + len(tokens) - 1
         binding.positions[:] = len(tokens) - 1
@@ -121,7 +124,7 @@ class Session:
             SessionError: onnxruntime failed.
             Interrupted: as for `prefill`.
         """
-        binding = self._binding(_Shape(slot, 1, len(tokens), len(tokens)))
+        binding = self._binding(_Shape(slot, 1, len(tokens), len(tokens), is_prompt=False))
         binding.input_ids[0] = tokens
         binding.seqlens_k[0] = start + len(tokens) - 1
         binding.positions[0] = range(len(tokens))
@@ -138,7 +141,7 @@ class Session:
             SessionError: onnxruntime failed.
             Interrupted: as for `prefill`.
         """
-        binding = self._binding(_Shape(first_slot, len(tokens), 1, 1))
+        binding = self._binding(_Shape(first_slot, len(tokens), 1, 1, is_prompt=False))
         binding.input_ids[:, 0] = tokens
         binding.seqlens_k[:] = positions
         return self._run(binding)[:, 0]
@@ -186,11 +189,14 @@ class Session:
             np.zeros(shape.rows, np.int32),
             np.zeros((), np.int32),
             np.zeros((shape.rows, shape.num_logits), np.int64),
+            np.array(shape.is_prompt),
             self._logits[: prod(logits_shape)].reshape(*logits_shape, self._vocab_size),
         )
         for name in ("input_ids", "seqlens_k", "total_sequence_length"):
             _bind_input(binding.io, name, getattr(binding, name))
         _bind_input(binding.io, "logits_positions", binding.positions)
+        if self._two_ways:
+            _bind_input(binding.io, "is_prompt", binding.is_prompt)
         _bind_output(binding.io, "logits", binding.logits)
         for layer in range(self._cache.shape.num_layers):
             for part, name in enumerate(_PARTS):

@@ -121,10 +121,20 @@ def load_model(config: DaemonConfig) -> Model:
         step_ms=config.step_ms,
         ageing_ms=config.ageing_ms,
         draft_tokens=config.draft_tokens if _drafts_are_exact(bundle) else 0,
-        smallest_chunk=2 if bundle.kv_cache.dtype in _FLOAT_CACHES else 1,
+        smallest_chunk=2 if _lone_queries_differ(bundle) else 1,
+        one_way=bundle.kv_cache.dtype not in _FLOAT_CACHES and bundle.graph.prompt_attention != "float",
     )
     load_ms = (time.monotonic() - began) * 1e3
     return Model(bundle, tokenizer, chat, session, cache, CostModel(curve), limits, warmed, load_ms, calibration_ms)
+
+
+def _lone_queries_differ(bundle: bundle_pb2.Bundle) -> bool:
+    """Whether a chunk of one token is computed by another kernel than a longer one, with other last bits.
+
+    So it is over floats, and in a prompt's own products where its heads share no keys, so that one token is one row.
+    """
+    ungrouped = bundle.architecture.num_heads == bundle.architecture.num_kv_heads
+    return bundle.kv_cache.dtype in _FLOAT_CACHES or (bundle.graph.prompt_attention == "float" and ungrouped)
 
 
 def _drafts_are_exact(bundle: bundle_pb2.Bundle) -> bool:

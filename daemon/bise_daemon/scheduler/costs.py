@@ -25,7 +25,7 @@ class StepCosts(Protocol):
         ...
 
     def verify_ms(self, tokens: int, context_tokens: int) -> float:
-        """As `prefill_ms`, with logits for every one of the tokens."""
+        """A token of an answer and guesses behind it, with logits after each; `tokens` counts all of them."""
         ...
 
     def copy_ms(self, tokens: int) -> float:

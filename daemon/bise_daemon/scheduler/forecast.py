@@ -64,7 +64,7 @@ class Standing:
             request.served_ms,
             found_tokens,
             0 if request.phase is Phase.DECODE else len(request.prompt) + len(request.output) - found_tokens,
-            request.left_to_generate,
+            request.left_to_generate + (request.left_to_prefill - 1 if request.phase is Phase.DECODE else 0),
             request.reserved_tokens,
             request.slot is not None,
             request.begun,

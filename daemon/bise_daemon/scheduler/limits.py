@@ -20,9 +20,12 @@ class Limits:
             to it.
         ageing_ms: a request that no step served for so long counts as one class higher, again and again.
         draft_tokens: tokens guessed ahead in one step at most; 0 is no guessing.
-        smallest_chunk: prompt tokens of one step at least, unless the prompt has fewer. 2 with a float cache, where
-            onnxruntime computes a single query token with another kernel, equal but for the last bits: a prompt must
-            not come out differently for how it was cut.
+        smallest_chunk: prompt tokens of one step at least, unless the prompt has fewer. 2 where onnxruntime computes a
+            single one with another kernel, equal but for the last bits: a prompt must not come out differently for how
+            it was cut.
+        one_way: a token leaves the same entries in the cache, to the last bit, as part of a prompt and of an answer. So
+            an answer is a prefix for whoever goes on from it, and prompts may ride along. Otherwise each token is
+            computed in the way of its part only.
         fair_chunk: prompt tokens that a stream without a promise waits for between two of its own, even where that
             takes longer than one of them, on a device where prompts can't ride along (`rides`).
     """
@@ -41,11 +44,12 @@ class Limits:
     # Fewer would hold the stream up less and the prompt for ever: in chunks of 2, one of 4,000 took SmolLM2 more than
     # a minute beside a stream, where it takes 11 s alone.
     fair_chunk: int = 8
+    one_way: bool = True
 
     @property
     def rides(self) -> bool:
         """Whether a prompt's token may join a decode step: where one token alone is computed as in a chunk."""
-        return self.smallest_chunk == 1
+        return self.one_way and self.smallest_chunk == 1
 
     @property
     def all_slots(self) -> int:

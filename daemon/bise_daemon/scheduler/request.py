@@ -67,6 +67,8 @@ class Request:
     slot: int | None = field(default=None, init=False)
     output: list[int] = field(default_factory=list, init=False, repr=False)
     """Tokens sampled so far; the last of them is not in the cache yet."""
+    prefill_tokens: int = field(default=0, init=False)
+    """Of prompt and output, those that are computed as a prompt; set with the slot."""
     computed_tokens: int = field(default=0, init=False)
     """Tokens of prompt and output whose keys and values are in the cache."""
     reused_tokens: int = field(default=0, init=False)
@@ -99,6 +101,11 @@ class Request:
     def left_to_prefill(self) -> int:
         """Tokens to run before the next can be sampled; 1 while decoding."""
         return len(self.prompt) + len(self.output) - self.computed_tokens
+
+    @property
+    def left_of_prompt(self) -> int:
+        """Of these, tokens to run as a prompt; those behind, if any, were sampled, and are run one by one again."""
+        return max(0, self.prefill_tokens - self.computed_tokens)
 
     @property
     def left_to_generate(self) -> int:

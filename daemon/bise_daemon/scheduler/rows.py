@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import count
 
 from bise_daemon.scheduler.costs import StepCosts
@@ -10,7 +11,7 @@ from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.placement import place
 from bise_daemon.scheduler.request import Phase, Request
 from bise_daemon.scheduler.slots import Slot, longest_match
-from bise_daemon.scheduler.step import Copy, Decode, Release, Row
+from bise_daemon.scheduler.step import Copy, Decode, Release, Row, Settle
 
 # A row moves to a hole when that pays within so many steps.
 _PAYBACK_STEPS = 32
@@ -24,6 +25,8 @@ class Rows:
 
     def __init__(self, limits: Limits) -> None:
         self._context_tokens = limits.context_tokens
+        self._smallest_chunk = limits.smallest_chunk
+        self._one_way = limits.one_way
         self._slots = [Slot(index) for index in range(limits.all_slots)]
         self._uses = count(1)
         self._copies: list[Copy] = []
@@ -60,38 +63,78 @@ class Rows:
     def pin(self, slot: int, tokens: Sequence[int]) -> None:
         """Declares that a slot holds these tokens, to be copied and never given to anybody."""
         assert self._slots[slot].owner is None, slot
-        self._slots[slot].kept, self._slots[slot].pinned = list(tokens), True
+        pinned = self._slots[slot]
+        pinned.kept, pinned.prompt_tokens, pinned.pinned = list(tokens), len(tokens), True
 
-    def seat(self, request: Request, smallest_chunk: int, costs: StepCosts) -> None:
+    def seat(self, request: Request, costs: StepCosts) -> None:
         """Gives a request a slot, with the longest prefix of its tokens that any slot holds."""
         known = request.known
+        request.prefill_tokens = len(known) if self._one_way else len(request.prompt)
         # What is left must make a step: the next token comes from its logits.
-        most = len(known) - (1 if request.output else smallest_chunk)
-        found = longest_match(known, ((slot.index, slot.tokens, slot.held) for slot in self._slots), most)
+        most = len(known) - (1 if request.output else self._smallest_chunk)
+        found = longest_match(known, ((slot.index, slot.tokens, slot.held_for(request)) for slot in self._slots), most)
+        if not self._one_way and 0 < len(request.prompt) - found.tokens < self._smallest_chunk:
+            found = replace(found, tokens=max(0, len(request.prompt) - self._smallest_chunk))
         slot = place(self._slots, found, costs)
         if found.slot is not None and found.slot != slot.index:
             self._copies.append(Copy(found.slot, slot.index, found.tokens))
-        slot.owner, slot.kept, slot.used = request, (), next(self._uses)
+        slot.clear()
+        slot.owner, slot.used = request, next(self._uses)
         request.slot, request.computed_tokens = slot.index, found.tokens
-        request.phase = Phase.DECODE if request.output and request.left_to_prefill == 1 else Phase.PREFILL
+        decodes = request.output and (request.left_to_prefill == 1 or not request.left_of_prompt)
+        request.phase = Phase.DECODE if decodes else Phase.PREFILL
         if not request.output:
             request.reused_tokens = found.tokens
 
-    def vacate(self, request: Request) -> None:
-        """Takes the slot away; what was computed stays in it, but for the last place, where fillers write."""
+    def vacate(self, request: Request, *, ends: bool) -> None:
+        """Takes the slot away; what somebody can use stays in it, but for the last place, where fillers write."""
         assert request.slot is not None
         slot = self._slots[request.slot]
         slot.owner, slot.used = None, next(self._uses)
-        slot.kept = request.known[: min(request.computed_tokens, self._context_tokens - 1)]
+        computed_tokens = min(request.computed_tokens, self._context_tokens - 1)
+        as_prompt = computed_tokens if self._one_way else min(computed_tokens, request.prefill_tokens)
+        slot.kept, slot.prompt_tokens = request.known[: as_prompt if ends else computed_tokens], as_prompt
+        if ends and as_prompt == len(request.prompt) and not self._one_way:
+            slot.said = request.known[as_prompt : self._context_tokens - 1]
         request.slot = None
         self._emptied.add(slot.index)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether there is an answer that is no prefix yet."""
+        return any(slot.said for slot in self._slots)
+
+    def settle(self, room_tokens: int, most_tokens: Callable[[int, int], int]) -> Settle | None:
+        """The next tokens of the last such answer; one that can't be a chunk, or has no room, is given up.
+
+        Args:
+            room_tokens: idle entries there may be.
+            most_tokens: of a step, by tokens left and entries before them.
+        """
+        for slot in sorted((slot for slot in self._slots if slot.said), key=lambda slot: slot.used, reverse=True):
+            enough = len(slot.said) >= self._smallest_chunk
+            if enough and self.idle_tokens + len(slot.said) <= room_tokens:
+                count = max(self._smallest_chunk, most_tokens(len(slot.said), len(slot.kept)))
+                if len(slot.said) - count < self._smallest_chunk:
+                    count = len(slot.said)
+                return Settle(slot.index, len(slot.kept), slot.said[:count])
+            slot.said = ()
+        return None
+
+    def settled(self, work: Settle) -> None:
+        """That has been computed."""
+        slot = self._slots[work.slot]
+        assert len(slot.kept) == work.start, (slot, work)
+        slot.kept, slot.said = [*slot.kept, *work.tokens], slot.said[len(work.tokens) :]
+        slot.prompt_tokens = len(slot.kept)
 
     def trim(self, room_tokens: int) -> None:
         """Lets go of kept entries until there is room, the longest unused first, pinned ones last."""
         for slot in sorted((slot for slot in self._slots if slot.kept), key=lambda slot: (slot.pinned, slot.used)):
             if self.idle_tokens <= room_tokens:
                 return
-            slot.kept, slot.pinned = (), False
+            slot.clear()
+            slot.pinned = False
             self._emptied.add(slot.index)
 
     def decode(self, rows: Sequence[Request], costs: StepCosts) -> Decode:
@@ -123,16 +166,19 @@ class Rows:
         """Asserts what must hold between steps."""
         for index, slot in enumerate(self._slots):
             assert slot.index == index
-            assert len(slot.kept) < self._context_tokens, slot
+            assert slot.prompt_tokens <= len(slot.kept) < self._context_tokens, slot
+            assert len(slot.kept) + len(slot.said) < self._context_tokens, slot
             if (request := slot.owner) is None:
                 continue
             assert not slot.kept, slot
+            assert not slot.said, slot
             assert not slot.pinned, slot
             assert request.slot == index, (index, request)
             assert request.phase in (Phase.PREFILL, Phase.DECODE), request
             assert request.computed_tokens <= request.reserved_tokens <= self._context_tokens, request
             assert request.left_to_generate >= 1, request
-            assert request.phase is Phase.PREFILL or (request.output and request.left_to_prefill == 1), request
+            decodes = request.output and (request.left_to_prefill == 1 or not request.left_of_prompt)
+            assert request.phase is Phase.PREFILL or decodes, request
 
     def _span(self, rows: Sequence[Request]) -> list[Slot]:
         taken = [row.slot for row in rows if row.slot is not None]
@@ -163,7 +209,8 @@ class Rows:
             return
         if moved.computed_tokens:
             self._copies.append(Copy(source.index, target.index, moved.computed_tokens))
-        source.owner, target.owner, target.kept = target.owner, moved, ()
+        target.clear()
+        source.owner, target.owner = target.owner, moved
         moved.slot, target.used = target.index, next(self._uses)
         if source.owner is not None:
             source.owner.slot = source.index

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
+from bise_daemon.scheduler.chunks import chunk_tokens
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.entry import Entrance, waiting_order, yielding_order
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Ending, Phase, Priority, Request
 from bise_daemon.scheduler.rows import Rows
-from bise_daemon.scheduler.step import Decode, Outcome, Prefill, StepPlan, Verify, Work
+from bise_daemon.scheduler.step import Decode, Outcome, Prefill, Settle, StepPlan, Verify, Work
 from bise_daemon.scheduler.turn import Turn
 
 
@@ -67,7 +68,7 @@ class Scheduler:
         self._yield_memory()
         self._fill_slots(now)
         self._rows.trim(min(self.limits.idle_tokens, self.limits.kv_budget_tokens - self._rows.reserved_tokens))
-        work = self._turn.next(self.limits, self.costs, now)
+        work = self._turn.next(self.limits, self.costs, now) or self._settle()
         copies, releases = self._rows.take_changes()
         return StepPlan([each.id for each in expired], copies, releases, work)
 
@@ -81,12 +82,16 @@ class Scheduler:
         Returns:
             The requests that ended with this step, by id.
         """
+        if isinstance(plan.work, Settle):
+            self._rows.settled(plan.work)
         endings: dict[str, Ending] = {}
         for slot, computed_tokens in _advanced(plan.work, outcomes).items():
             if (request := self._rows.owner(slot)) is None:
                 continue
             request.computed_tokens = computed_tokens
             request.served_ms = now
+            if request.begun and not request.left_of_prompt:
+                request.phase = Phase.DECODE
             if (outcome := outcomes.get(request.id)) is None:
                 continue
             assert 1 <= len(outcome.tokens) <= request.left_to_generate, (request, len(outcome.tokens))
@@ -102,7 +107,12 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether `plan` could have anything to do."""
-        return bool(self._waiting or self._rows.changed or self._rows.running)
+        return self.has_requests or self._rows.changed or self._rows.unsettled
+
+    @property
+    def has_requests(self) -> bool:
+        """Whether somebody waits for something."""
+        return bool(self._waiting or self._rows.running)
 
     @property
     def waiting(self) -> Sequence[Request]:
@@ -160,10 +170,18 @@ class Scheduler:
             for request in entry.yielding:
                 self._preempt(request)
             self._waiting.remove(entry.entrant)
-            self._rows.seat(entry.entrant, self.limits.smallest_chunk, self.costs)
+            self._rows.seat(entry.entrant, self.costs)
+
+    def _settle(self) -> Work | None:
+        limits, costs = self.limits, self.costs
+
+        def most_tokens(left_tokens: int, context_tokens: int) -> int:
+            return chunk_tokens(left_tokens, context_tokens, limits.step_ms, limits, costs)
+
+        return self._rows.settle(min(limits.idle_tokens, limits.kv_budget_tokens), most_tokens)
 
     def _preempt(self, request: Request) -> None:
-        self._rows.vacate(request)
+        self._rows.vacate(request, ends=False)
         request.phase, request.computed_tokens = Phase.WAITING, 0
         self._waiting.append(request)
         self.preemptions += 1
@@ -173,7 +191,7 @@ class Scheduler:
         if request.slot is None:
             self._waiting.remove(request)
         else:
-            self._rows.vacate(request)
+            self._rows.vacate(request, ends=True)
         request.phase = Phase.ENDED
 
 

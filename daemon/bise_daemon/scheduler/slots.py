@@ -14,6 +14,8 @@ class Slot:
 
     Attributes:
         kept: tokens whose keys and values are still here, from the first position on.
+        prompt_tokens: of these, the first ones that were computed as a prompt.
+        said: an answer's tokens behind these, which are no prefix before they are computed as a prompt.
         used: rank by last use; larger is later.
         pinned: never given to a request; its tokens are only copied.
     """
@@ -21,8 +23,14 @@ class Slot:
     index: int
     owner: Request | None = None
     kept: Sequence[int] = field(default=(), repr=False)
+    prompt_tokens: int = 0
+    said: Sequence[int] = field(default=(), repr=False)
     used: int = 0
     pinned: bool = False
+
+    def clear(self) -> None:
+        """Nothing is held here any more, unless for an owner."""
+        self.kept, self.prompt_tokens, self.said = (), 0, ()
 
     @property
     def tokens(self) -> Sequence[int]:
@@ -31,8 +39,14 @@ class Slot:
 
     @property
     def held(self) -> int:
-        """Cache entries that are valid as a prefix of `tokens`."""
-        return len(self.kept) if self.owner is None else min(self.owner.computed_tokens, len(self.owner.prompt))
+        """Cache entries that are valid as a prefix of `tokens`, for another prompt."""
+        return self.prompt_tokens if self.owner is None else min(self.owner.computed_tokens, len(self.owner.prompt))
+
+    def held_for(self, request: Request) -> int:
+        """Cache entries that are valid for its prompt, and those for its output if it left them here itself."""
+        prompt_tokens = len(request.prompt)
+        mine = self.owner is None and self.prompt_tokens == prompt_tokens
+        return len(self.kept) if mine else min(self.held, request.prefill_tokens)
 
     @property
     def entries(self) -> int:

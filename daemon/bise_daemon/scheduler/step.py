@@ -61,7 +61,19 @@ class Verify:
     tokens: Sequence[int]
 
 
-Work = Prefill | Decode | Verify
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """Some tokens of an answer that has ended, computed as a prompt's behind the first `start` entries of a slot.
+
+    Nobody waits for it: it is done when there is nothing else to do, for whoever goes on from that answer.
+    """
+
+    slot: int
+    start: int
+    tokens: Sequence[int]
+
+
+Work = Prefill | Decode | Verify | Settle
 
 
 @dataclass(frozen=True, slots=True)

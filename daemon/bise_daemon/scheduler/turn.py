@@ -52,7 +52,7 @@ class Turn:
         prompts.sort(key=urgency)
         head = prompts[0]
         room = self._slack(rows, costs, now)
-        size = chunk_beside(head.left_to_prefill, head.computed_tokens, room, limits, costs)
+        size = chunk_beside(head.left_of_prompt, head.computed_tokens, room, limits, costs)
         if not rows:
             return _prefill(head, size, limits)
         if limits.rides:
@@ -113,7 +113,7 @@ class Turn:
         most = min(limits.draft_tokens, request.left_to_generate - 1)
         while most > 0 and not _in_time(request, most + 1, costs):
             most -= 1
-        if most < 1:
+        if most < 1 or request.left_to_prefill > 1:
             return self._rows.decode([request], costs)
         drafter = self._drafters.get(request.id)
         if drafter is None:
@@ -133,7 +133,7 @@ def _in_time(request: Request, tokens: int, costs: StepCosts) -> bool:
 
 
 def _chunk(head: Request, bound_ms: float, limits: Limits, costs: StepCosts) -> int:
-    return chunk_tokens(head.left_to_prefill, head.computed_tokens, bound_ms, limits, costs)
+    return chunk_tokens(head.left_of_prompt, head.computed_tokens, bound_ms, limits, costs)
 
 
 def _fits(head: Request, bound_ms: float, limits: Limits, costs: StepCosts) -> bool:
@@ -143,8 +143,8 @@ def _fits(head: Request, bound_ms: float, limits: Limits, costs: StepCosts) -> b
 
 def _prefill(request: Request, size: int, limits: Limits) -> Prefill:
     assert request.slot is not None
-    start, known = request.computed_tokens, request.known
+    start, known, last = request.computed_tokens, request.known, request.prefill_tokens
     end = start + max(size, limits.smallest_chunk)
-    if len(known) - end < limits.smallest_chunk:
-        end = len(known)
+    if last - end < limits.smallest_chunk:
+        end = last
     return Prefill(request.id, request.slot, start, known[start:end], end == len(known))

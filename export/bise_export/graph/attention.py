@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from bise_export.graph import io
 from bise_export.graph.builder import MICROSOFT, Attribute, Builder
+from bise_export.graph.prompt_attention import PromptSteps, prompt_attention
 from bise_export.quant.kv import Cache, Int8Cache
 from bise_export.quant.recipes import Recipe
 from bise_export.spec import ModelSpec
@@ -39,20 +40,53 @@ def attention(
     qkv: ir.Value,
     lengths: SequenceInputs,
     past: tuple[ir.Value, ir.Value],
-) -> tuple[ir.Value, ir.Value, ir.Value]:
+    prompt: PromptSteps | None,
+) -> list[ir.Value]:
     """Attends, rotating queries and keys and appending to the cache.
 
     Args:
         context: positions the rotary tables cover.
         qkv: [batch, sequence, q_size + 2 * kv_size].
         past: key and value, each [batch, kv_heads, capacity, head_dim].
+        prompt: where prompts attend in a way of their own.
 
     Returns:
         The attention's output [batch, sequence, q_size], and the present key and value, shaped as past.
     """
     table_shape = (context, spec.rotary_size // 2)
-    tables = [builder.weight(name, recipe.activations, table_shape) for name in (COS_TABLE, SIN_TABLE)]
-    inputs = [qkv, None, None, *past, lengths.seqlens_k, lengths.total_sequence_length, *tables]
+    cos, sin = (builder.weight(name, recipe.activations, table_shape) for name in (COS_TABLE, SIN_TABLE))
+    scales: list[ir.Value] = []
+    if isinstance(cache, Int8Cache):
+        shape = (1, spec.num_kv_heads, 1, spec.head_dim)
+        scales = [builder.weight(scale_name(layer, part), np.dtype(np.float32), shape) for part in ("key", "value")]
+    names = [f"model.layers.{layer}.self_attn/output", io.present(layer, "key"), io.present(layer, "value")]
+    if prompt is None:
+        return _fused(builder, spec, layer, [qkv, None, None, *past], lengths, (cos, sin), scales, names)
+    key, value = scales
+    then, otherwise = builder.branch(), builder.branch()
+    in_prompt = prompt_attention(then, spec, layer, qkv, prompt, past, (cos, sin), (key, value))
+    inner = [f"{name}/answer" for name in names]
+    in_answer = _fused(otherwise, spec, layer, [qkv, None, None, *past], lengths, (cos, sin), scales, inner)
+    kinds = [ir.DataType.from_numpy(dtype) for dtype in (recipe.activations, cache.dtype, cache.dtype)]
+    branches = [
+        some.graph(f"layers.{layer}.{name}", outputs, kinds)
+        for some, name, outputs in ((then, "prompt", in_prompt), (otherwise, "answer", in_answer))
+    ]
+    return builder.either(prompt.is_prompt, branches[0], branches[1], names)
+
+
+def _fused(
+    builder: Builder,
+    spec: ModelSpec,
+    layer: int,
+    inputs: list[ir.Value | None],
+    lengths: SequenceInputs,
+    tables: tuple[ir.Value, ir.Value],
+    scales: list[ir.Value],
+    names: list[str],
+) -> list[ir.Value]:
+    """GroupQueryAttention; without scales, over a cache of floats."""
+    inputs += [lengths.seqlens_k, lengths.total_sequence_length, *tables]
     attributes: dict[str, Attribute] = {
         "num_heads": spec.num_heads,
         "kv_num_heads": spec.num_kv_heads,
@@ -65,11 +99,7 @@ def attention(
         attributes["scale"] = spec.attention_scale
     if spec.attention_softcap is not None:
         attributes["softcap"] = spec.attention_softcap
-    if isinstance(cache, Int8Cache):
-        shape = (1, spec.num_kv_heads, 1, spec.head_dim)
-        scales = [builder.weight(scale_name(layer, part), np.dtype(np.float32), shape) for part in ("key", "value")]
+    if scales:
         inputs += [None, None, None, *scales]  # position_ids, attention_bias and head_sink are not used
         attributes |= {"k_quant_type": "PER_CHANNEL", "v_quant_type": "PER_CHANNEL", "kv_cache_bit_width": 8}
-    outputs = [f"model.layers.{layer}.self_attn/output", io.present(layer, "key"), io.present(layer, "value")]
-    output, key, value = builder.op("GroupQueryAttention", inputs, outputs, MICROSOFT, **attributes)
-    return output, key, value
+    return builder.op("GroupQueryAttention", inputs, names, MICROSOFT, **attributes)

@@ -10,9 +10,11 @@ import onnx_ir as ir
 from bise_export.writer import Layout, Placed
 
 OPSET = 21
+# The first with TensorScatter. Only where that is used: other providers' kernels come later.
+OPSET_SCATTER = 24
 MICROSOFT = "com.microsoft"
 
-Attribute = int | float | str | Sequence[int]
+Attribute = int | float | str | Sequence[int] | ir.Graph
 
 
 class Builder:
@@ -23,6 +25,7 @@ class Builder:
         self._weight_file = weight_file
         self._nodes: list[ir.Node] = []
         self._initializers: dict[str, ir.Value] = {}
+        self._branched = False
 
     def op(
         self,
@@ -54,11 +57,30 @@ class Builder:
             self._initializers[name] = ir.val(name, const_value=tensor)
         return self._initializers[name]
 
-    def scalar(self, name: str, value: np.floating) -> ir.Value:
+    def scalar(self, name: str, value: np.number) -> ir.Value:
         """A number inside the model file."""
         if name not in self._initializers:
             self._initializers[name] = ir.val(name, const_value=ir.tensor(np.array(value), name=name))
         return self._initializers[name]
+
+    def branch(self) -> Builder:
+        """For the nodes of a branch: it shares weights and constants, and sees all values made so far."""
+        other = Builder(self.layout, self._weight_file)
+        other._initializers = self._initializers
+        return other
+
+    def graph(self, name: str, outputs: Sequence[ir.Value], kinds: Sequence[ir.DataType]) -> ir.Graph:
+        """The branch this was made for."""
+        for value, kind in zip(outputs, kinds, strict=True):
+            value.type = ir.TensorType(kind)
+        return ir.Graph([], outputs, nodes=self._nodes, name=name)
+
+    def either(
+        self, condition: ir.Value, then: ir.Graph, otherwise: ir.Graph, outputs: Sequence[str]
+    ) -> list[ir.Value]:
+        """What one of two branches gives, by a bool []."""
+        self._branched = True
+        return self.op("If", [condition], outputs, then_branch=then, else_branch=otherwise)
 
     def model(self, inputs: Sequence[ir.Value], outputs: Sequence[ir.Value], name: str, version: str) -> ir.Model:
         """The finished model."""
@@ -67,7 +89,7 @@ class Builder:
             outputs,
             nodes=self._nodes,
             initializers=list(self._initializers.values()),
-            opset_imports={"": OPSET, MICROSOFT: 1},
+            opset_imports={"": OPSET_SCATTER if self._branched else OPSET, MICROSOFT: 1},
             name=name,
         )
         return ir.Model(graph, ir_version=10, producer_name="bise", producer_version=version)

@@ -8,6 +8,7 @@ from bise_export.contents import EMBEDDING, FINAL_NORM, HEAD, Matrix, matrices, 
 from bise_export.graph import io, layers
 from bise_export.graph.attention import SequenceInputs, attention
 from bise_export.graph.builder import Builder
+from bise_export.graph.prompt_attention import prompt_steps
 from bise_export.quant.kv import Cache
 from bise_export.quant.recipes import Recipe
 from bise_export.spec import ModelSpec
@@ -37,6 +38,11 @@ def build(
     cache_shape: list[int | str | None] = ["batch", spec.num_kv_heads, "capacity", spec.head_dim]
     lengths = SequenceInputs(seqlens_k, total)
     presents: list[ir.Value] = []
+    prompt = None
+    if recipe.prompt_attention == "float":
+        is_prompt = ir.val(io.IS_PROMPT, ir.DataType.BOOL, [])
+        inputs.append(is_prompt)
+        prompt = prompt_steps(builder, spec, is_prompt, input_ids, total)
 
     def norm(x: ir.Value, name: str) -> ir.Value:
         return layers.norm(builder, recipe, x, norms[name], spec.rms_norm_eps)
@@ -62,7 +68,7 @@ def build(
             ir.val(io.past(layer, "value"), cached, cache_shape),
         )
         inputs += past
-        attended, *present = attention(builder, spec, recipe, cache, context, layer, qkv, lengths, past)
+        attended, *present = attention(builder, spec, recipe, cache, context, layer, qkv, lengths, past, prompt)
         presents += present
         update = layers.linear(builder, recipe, attended, by_name[f"{prefix}self_attn.o_proj"])
         if placed.attention_out is not None:

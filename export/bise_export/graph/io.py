@@ -6,6 +6,8 @@ INPUT_IDS = "input_ids"
 SEQLENS_K = "seqlens_k"
 TOTAL_SEQUENCE_LENGTH = "total_sequence_length"
 LOGITS_POSITIONS = "logits_positions"
+# Only of graphs with two ways to attend: whether the new tokens are a prompt's.
+IS_PROMPT = "is_prompt"
 LOGITS = "logits"
 
 # Hugging Face's names of what bise computes from lengths: other exporters' graphs and engines go by them.

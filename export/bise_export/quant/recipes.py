@@ -13,6 +13,7 @@ from bise_export.quant.formats import Blocks, Floats, Format
 Precision = Literal["int4", "int8", "fp16", "fp32"]
 ActivationPrecision = Literal["int8", "int16"]
 VocabularyPrecision = Literal["int4", "int8"]
+PromptAttention = Literal["fused", "float"]
 Target = Literal["cpu", "cuda"]
 
 _VOCABULARY_BLOCK = 64
@@ -28,6 +29,7 @@ class Recipe:
         embedding: the format of the token embedding and of the head, tied or not.
         activations: what flows between the operators: float32 on cpu, float16 on cuda.
         two_pass: products take activations to 16 bits, in two passes of the kernel's 8: see `graph.activations`.
+        prompt_attention: float is a way of its own, over an int8 cache on cpu: see `graph.prompt_attention`.
     """
 
     precision: Precision
@@ -37,6 +39,7 @@ class Recipe:
     embedding: Format
     activations: np.dtype[np.floating]
     two_pass: bool
+    prompt_attention: PromptAttention = "fused"
 
 
 def recipe(

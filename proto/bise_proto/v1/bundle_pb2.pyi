@@ -107,18 +107,20 @@ class RopeScaling(_message.Message):
     def __init__(self, divisors: _Optional[_Iterable[float]] = ..., magnitude: _Optional[float] = ...) -> None: ...
 
 class Graph(_message.Message):
-    __slots__ = ("target", "context", "logits_dtype", "model_file", "weight_files")
+    __slots__ = ("target", "context", "logits_dtype", "model_file", "weight_files", "prompt_attention")
     TARGET_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
     LOGITS_DTYPE_FIELD_NUMBER: _ClassVar[int]
     MODEL_FILE_FIELD_NUMBER: _ClassVar[int]
     WEIGHT_FILES_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     target: str
     context: int
     logits_dtype: str
     model_file: str
     weight_files: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, target: _Optional[str] = ..., context: _Optional[int] = ..., logits_dtype: _Optional[str] = ..., model_file: _Optional[str] = ..., weight_files: _Optional[_Iterable[str]] = ...) -> None: ...
+    prompt_attention: str
+    def __init__(self, target: _Optional[str] = ..., context: _Optional[int] = ..., logits_dtype: _Optional[str] = ..., model_file: _Optional[str] = ..., weight_files: _Optional[_Iterable[str]] = ..., prompt_attention: _Optional[str] = ...) -> None: ...
 
 class KvCache(_message.Message):
     __slots__ = ("dtype", "bytes_per_token")

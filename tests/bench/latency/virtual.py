@@ -207,7 +207,14 @@ def run(requests: int, scale: float, recorded: Recorded, loads: Sequence[float] 
     shapes = [shape.scaled(scale) for shape in SHAPES]
     context = largest_context(shapes)
     limits = Limits(
-        SLOTS, context, 2 * SLOTS * context, 128, spare_slots=SLOTS, idle_tokens=SLOTS * context, smallest_chunk=1
+        SLOTS,
+        context,
+        2 * SLOTS * context,
+        128,
+        spare_slots=SLOTS,
+        idle_tokens=SLOTS * context,
+        smallest_chunk=2,
+        one_way=False,
     )
     solo = dict(_solo(shapes, limits, recorded.curve))
     allowed = budgets(shapes, [solo], Allowance())

@@ -55,7 +55,7 @@ BARS = {
     "CRITICAL p99 beside background - solo p99, ms": critical.STEP_MS,
     "gap p99 beside / solo p99": 2.0,
     "device free after a cancel, worst, ms": 50.0,
-    "time of a retry / share of tokens left": 1.2,
+    "time of a retry / time that was left": 1.2,
     "second turn / turn alone": 1.2,
     "refusal p99, ms": 5.0,
     "prompt lookup, copy-heavy": 1.3,
@@ -78,8 +78,8 @@ def _ratios(table: dict[str, dict[str, float]]) -> dict[str, float]:
         "gap p99 beside / solo p99, promised": _of(promised, _gaps),
         "gap p99 beside / solo p99, llama-server": _of(llama, _gaps),
         "device free after a cancel, worst, ms": _of(cancelled, lambda row: row["device free after, worst"]),
-        "time of a retry / share of tokens left": _of(
-            cancelled, lambda row: row["time of the retry, share"] / row["tokens left to the retry, share"]
+        "time of a retry / time that was left": _of(
+            cancelled, lambda row: row["time of the retry / time that was left"]
         ),
         "second turn / turn alone": _of(second, lambda row: row["ratio"]),
         "refusal p99, ms": _of(refused, lambda row: row["p99"]),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from bise_daemon.cost.curve import Curve
+from bise_daemon.cost.curve import Curve, verified_entries
 from bise_daemon.cost.line import Line
 from bise_daemon.engine.runner import Logits
 
@@ -23,7 +23,6 @@ class FormulaDevice:
         base_ms: of any step.
         row_ms: of each row or token.
         entry_ms: of each cache entry read.
-        logits_ms: of each row of logits after the first.
         copied_ms: of each token copied.
         slowdown: what neighbours do to the next steps, in order; then there are none.
         written: by slot, the entries that were written.
@@ -36,7 +35,6 @@ class FormulaDevice:
     base_ms: float = 3.0
     row_ms: float = 0.75
     entry_ms: float = 0.001
-    logits_ms: float = 0.125
     copied_ms: float = 0.01
     slowdown: list[float] = field(default_factory=list)
     now_ms: float = 1000.0
@@ -61,7 +59,7 @@ class FormulaDevice:
 
     def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
         read = self._write(slot, start, len(tokens))
-        self._pass(self.chunk_ms(len(tokens), read) + self.logits_ms * (len(tokens) - 1))
+        self._pass(self.rows_ms(len(tokens), verified_entries(len(tokens), read)))
         return np.zeros((len(tokens), 1), np.float32)
 
     def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
@@ -107,7 +105,6 @@ def curve() -> Curve:
         prefill_entry=Line((1, 2, 8, 32, 128), (0.002, 0.003, 0.01, 0.04, 0.15)),
         decode=Line((1, 2, 4, 8), (4.0, 4.5, 6.0, 9.5)),
         decode_entry_ms=0.002,
-        logits_row_ms=0.1,
         copy_start_ms=0.2,
         copy_token_ms=0.01,
     )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bise_daemon.cost.calibration import calibrate
-from bise_daemon.cost.curve import Curve
+from bise_daemon.cost.curve import Curve, verified_entries
 from bise_daemon.engine.runner import Interrupted
 
 
@@ -20,14 +20,22 @@ def calibrated(device: Any, budget_ms: float = 3000.0) -> Curve:
     )
 
 
+@pytest.mark.parametrize("slots", [1, 2, 8])
+def test_guesses_are_known_however_few_slots_there_are(make_device: type[Any], slots: int) -> None:
+    device = make_device(slots=slots)
+    curve = calibrated(device, budget_ms=5000)
+    for tokens in (2, 4, 8, 16):
+        for context in (0, 300, 4000):
+            verify_ms = device.rows_ms(tokens, verified_entries(tokens, context))
+            assert curve.verify_ms(tokens, context) == pytest.approx(verify_ms, rel=0.03)
+
+
 def test_it_recovers_the_formula(make_device: type[Any]) -> None:
     device = make_device()
     curve = calibrated(device, budget_ms=5000)
     for tokens in (1, 2, 5, 24, 100, 400):
         for context in (0, 300, 4000):
             assert curve.prefill_ms(tokens, context) == pytest.approx(device.chunk_ms(tokens, context), rel=0.02)
-            verify_ms = device.chunk_ms(tokens, context) + 0.125 * (tokens - 1)
-            assert curve.verify_ms(tokens, context) == pytest.approx(verify_ms, rel=0.02)
     for rows in (1, 3, 7, 12):
         for context in (0, 5000):
             assert curve.decode_ms(rows, context) == pytest.approx(device.rows_ms(rows, context), rel=0.02)

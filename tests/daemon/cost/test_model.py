@@ -78,12 +78,12 @@ def test_long_contexts_correct_attention(curve: Curve) -> None:
     assert model.decode_ms(1, 4000) == pytest.approx(20.0, rel=0.1)
 
 
-def test_verifying_teaches_chunks_too(curve: Curve) -> None:
+def test_verifying_teaches_rows_too(curve: Curve) -> None:
     model = CostModel(curve)
     for _ in range(FEW_DOZEN):
         model.observe_verify(4, 200, curve.verify_ms(4, 200) * 1.3)
     assert model.verify_ms(4, 200) == pytest.approx(curve.verify_ms(4, 200) * 1.3, rel=0.03)
-    assert model.prefill_ms(4, 200) == pytest.approx(curve.prefill_ms(4, 200) * 1.3, rel=0.05)
+    assert model.decode_ms(4, 800) == pytest.approx(curve.decode_ms(4, 800) * 1.3, rel=0.05)
 
 
 def test_ratios_and_margin_are_quantiles_of_late(curve: Curve) -> None:

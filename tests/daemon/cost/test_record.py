@@ -37,7 +37,7 @@ def test_what_is_saved_is_loaded(tmp_path: Path, curve: Curve) -> None:
 
 def test_saving_again_replaces(tmp_path: Path, curve: Curve) -> None:
     save(tmp_path, KEY, curve)
-    slower = Curve(curve.prefill, curve.prefill_entry, curve.decode, 0.5, 0.5, 0.5, 0.5)
+    slower = Curve(curve.prefill, curve.prefill_entry, curve.decode, 0.5, 0.5, 0.5)
     save(tmp_path, KEY, slower)
     assert load(tmp_path, KEY) == slower
     assert only_file(tmp_path)

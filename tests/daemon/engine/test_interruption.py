@@ -120,3 +120,14 @@ def test_a_scripted_step_that_is_given_up_leaves_garbage_behind_what_was_there(s
         step(runner)
     assert runner.slots[0][:2] == [5, 6]
     assert set(runner.slots[0][2:]) == {GARBAGE}
+
+
+def test_whoever_comes_gives_up_what_nobody_waits_for(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=1, chunk=4, idle_tokens=64, one_way=False)
+    rig.submit("first", PROMPT, 3)
+    # Three chunks, two more tokens, then the answer is computed as a prompt's.
+    rig.runner.on_step[5] = lambda: rig.submit("second", [9, 8], 3)
+    rig.start()
+    assert rig.tokens("second") == answer([9, 8], 3)
+    assert rig.tokens("first") == answer(PROMPT, 3)
+    assert rig.runner.interruptions >= 1

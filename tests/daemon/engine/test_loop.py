@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bise_daemon.engine.detokenize import ByteDetokenizer
-from bise_daemon.engine.events import Drafts, Finish, Finished
+from bise_daemon.engine.events import Drafts, Event, Finish, Finished
 from bise_daemon.engine.generation import Piece
 from bise_daemon.errors import Reason
 from bise_daemon.scheduler.limits import Limits
@@ -323,6 +323,22 @@ def test_what_steps_took_is_told_with_what_they_worked_on(make_rig: MakeRig) -> 
         ("decode", 2, 7 + 1, 10),
         ("decode", 1, 2, 10),
     ]
+
+
+def test_what_comes_between_two_steps_belongs_to_the_second(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=1, chunk=4)
+
+    def deliver_slowly(events: Sequence[tuple[str, Event]]) -> None:
+        rig.clock.now += 3
+        rig.inbox.deliver(events)
+
+    rig.engine = rig.make_engine(deliver_slowly)
+    rig.runner.on_step = dict.fromkeys(range(20), lambda: setattr(rig.clock, "now", rig.clock.now + 10))
+    rig.submit("a", [5, 6], 4)
+    rig.start()
+    rig.tokens("a")
+    rig.engine.stop()
+    assert [took_ms for *_, took_ms in rig.times.heard] == [10, 13, 13, 13]
 
 
 def test_guesses_change_when_tokens_come_and_nothing_else(make_rig: MakeRig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -23,7 +24,7 @@ DEAR_COPIES = LinearCosts(copied_ms=100.0)
 def seat(rows: Rows, name: str, prompt: Sequence[int], computed: int | None = None) -> Request:
     """A request in a slot, with so many tokens computed; by default its prompt, and a first token sampled."""
     request = Request(name, prompt, 50)
-    rows.seat(request, 2, COSTS)
+    rows.seat(request, COSTS)
     if computed is None:
         request.computed_tokens, request.phase = len(prompt), Phase.DECODE
         request.output.append(7)
@@ -37,7 +38,7 @@ def ended(rows: Rows, name: str, prompt: Sequence[int]) -> int:
     """Leaves the tokens of a prompt in a slot; returns which."""
     request = seat(rows, name, prompt)
     slot = request.slot
-    rows.vacate(request)
+    rows.vacate(request, ends=True)
     assert slot is not None
     return slot
 
@@ -86,7 +87,7 @@ def test_something_is_left_to_compute_of_the_same_prompt() -> None:
     rows = Rows(LIMITS)
     ended(rows, "a", range(40))
     request = Request("b", range(40), 5)
-    rows.seat(request, 2, COSTS)
+    rows.seat(request, COSTS)
     assert (request.computed_tokens, request.phase) == (38, Phase.PREFILL)
 
 
@@ -94,18 +95,60 @@ def test_who_comes_back_with_all_its_tokens_decodes_at_once() -> None:
     rows = Rows(LIMITS)
     request = seat(rows, "a", range(40))
     request.computed_tokens, request.output = 42, [7, 8, 9]
-    rows.vacate(request)
-    rows.seat(request, 2, COSTS)
+    rows.vacate(request, ends=False)
+    rows.seat(request, COSTS)
     assert (request.computed_tokens, request.phase) == (42, Phase.DECODE)
     assert request.reused_tokens == 0
+
+
+TWO_WAYS = replace(LIMITS, one_way=False)
+
+
+def test_where_an_answer_is_computed_in_another_way_it_is_no_prefix() -> None:
+    rows = Rows(TWO_WAYS)
+    request = seat(rows, "a", range(40))
+    request.computed_tokens, request.output = 42, [7, 8, 9]
+    rows.vacate(request, ends=True)
+    assert (rows.idle_tokens, rows.prefixes()) == (40, [([*range(40)], 40)])
+    following = seat(rows, "b", [*range(40), 7, 8, 9, 1, 2], computed=40)
+    assert following.reused_tokens == 40
+
+
+@pytest.mark.parametrize(
+    ("computed", "left_of_prompt", "phase"), [(42, 0, Phase.DECODE), (40, 0, Phase.DECODE), (39, 2, Phase.PREFILL)]
+)
+def test_who_was_interrupted_goes_on_in_the_same_ways(computed: int, left_of_prompt: int, phase: Phase) -> None:
+    rows = Rows(TWO_WAYS)
+    request = seat(rows, "a", range(40))
+    request.computed_tokens, request.output = computed, [7, 8, 9]
+    rows.vacate(request, ends=False)
+    rows.seat(request, COSTS)
+    assert (request.computed_tokens, request.left_of_prompt) == (computed - (left_of_prompt == 2), left_of_prompt)
+    assert request.phase is phase
+
+
+def test_a_prompt_of_one_token_begins_at_the_first_place() -> None:
+    rows = Rows(TWO_WAYS)
+    request = Request("a", [5], 50)
+    rows.seat(request, COSTS)
+    assert (request.slot, request.computed_tokens, request.left_of_prompt) == (0, 0, 1)
+
+
+def test_anothers_prompt_is_no_answer() -> None:
+    rows = Rows(TWO_WAYS)
+    ended(rows, "other", [*range(40), 7, 8, 9, 1])
+    request = Request("a", range(40), 50)
+    request.output.extend([7, 8, 9])
+    rows.seat(request, COSTS)
+    assert (request.computed_tokens, request.phase) == (40, Phase.DECODE)
 
 
 def test_the_last_place_of_a_slot_is_not_kept_since_fillers_write_there() -> None:
     rows = Rows(Limits(1, 40, 40, 64))
     request = Request("a", range(40), 1)
-    rows.seat(request, 2, COSTS)
+    rows.seat(request, COSTS)
     request.computed_tokens = 40
-    rows.vacate(request)
+    rows.vacate(request, ends=True)
     assert rows.idle_tokens == 39
 
 
@@ -197,7 +240,7 @@ class TestHoles:
         ]
         assert [request.slot for request in requests] == list(range(len(prompts)))
         for index in without:
-            rows.vacate(requests[index])
+            rows.vacate(requests[index], ends=True)
         rows.take_changes()
         return rows, [request for request in requests if request.slot is not None]
 

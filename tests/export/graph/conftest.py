@@ -19,6 +19,7 @@ class Rows:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 2
         self.session = onnxruntime.InferenceSession(str(folder / "model.onnx"), options, ["CPUExecutionProvider"])
+        self.two_ways = "is_prompt" in [each.name for each in self.session.get_inputs()]
         dtypes = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(int8)": np.int8}
         self.caches = {
             each.name: np.zeros((slots, spec.num_kv_heads, capacity, spec.head_dim), dtypes[each.type])
@@ -26,10 +27,10 @@ class Rows:
             if each.name.startswith("past")
         }
 
-    def step(self, first_slot, tokens, pasts, logits=None):
+    def step(self, first_slot, tokens, pasts, logits=None, *, is_prompt=True):
         """Logits [rows, tokens, vocab] of new tokens [rows][tokens], after `pasts` tokens in each row.
 
-        `logits`: of the first so many tokens only.
+        `logits`: of the first so many tokens only. `is_prompt` counts where there are two ways to attend.
         """
         ids = np.array(tokens, np.int64)
         rows, width = ids.shape
@@ -38,6 +39,8 @@ class Rows:
         binding.bind_cpu_input("input_ids", ids)
         binding.bind_cpu_input("seqlens_k", np.array(totals, np.int32) - 1)
         binding.bind_cpu_input("total_sequence_length", np.array(max(totals), np.int32))
+        if self.two_ways:
+            binding.bind_cpu_input("is_prompt", np.array(is_prompt))
         wanted = np.arange(width if logits is None else logits)
         binding.bind_cpu_input("logits_positions", np.tile(wanted, (rows, 1)))
         binding.bind_output("logits")

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 from bise_export.graph import decoder
+from bise_export.graph.prompt_attention import pays
 from bise_export.quant.kv import FloatCache, Int8Cache, LayerScales
 from bise_export.quant.recipes import recipe
 from bise_export.runner import Runner
@@ -25,6 +26,18 @@ ELEMENTS = {
     "fp16": onnx.TensorProto.FLOAT16,
     "fp32": onnx.TensorProto.FLOAT,
 }
+SMALL = replace(
+    tiny.LLAMA,
+    hidden_size=576,
+    intermediate_size=1536,
+    num_layers=30,
+    num_heads=9,
+    num_kv_heads=3,
+    head_dim=64,
+    vocab_size=49152,
+    trained_context=8192,
+)
+HEADS = {"num_heads": 32, "num_kv_heads": 8, "head_dim": 128}
 INT32, INT64 = onnx.TensorProto.INT32, onnx.TensorProto.INT64
 
 
@@ -56,7 +69,7 @@ def places(graph):
 @pytest.mark.parametrize("kv", ["int8", "fp16", "fp32"])
 def test_inputs_and_outputs_are_the_contracts(exported, name, kv):
     spec = tiny.SPECS[name]
-    graph = graph_of(exported(name, precision="int4", kv=kv))
+    graph = graph_of(exported(name, precision="int4", kv=kv, prompt_attention="fused"))
     cache = (ELEMENTS[kv], ["batch", spec.num_kv_heads, "capacity", spec.head_dim])
 
     def caches(prefix):
@@ -77,6 +90,27 @@ def test_inputs_and_outputs_are_the_contracts(exported, name, kv):
         "total_sequence_length",
         "logits_positions",
     ]
+
+
+def test_two_ways_to_attend_are_one_more_input(exported):
+    graph = graph_of(exported("llama", precision="int4", kv="int8", prompt_attention="float"))
+    fused = graph_of(exported("llama", precision="int4", kv="int8", prompt_attention="fused"))
+    assert signature(graph.input) == signature(fused.input) | {"is_prompt": (onnx.TensorProto.BOOL, [])}
+    assert signature(graph.output) == signature(fused.output)
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (SMALL, True),
+        (replace(SMALL, hidden_size=4096, intermediate_size=14336, num_layers=32, **HEADS), False),
+        (replace(SMALL, hidden_size=5120, intermediate_size=32768, num_layers=40, **HEADS), False),
+        (replace(SMALL, sliding_window=256), False),
+    ],
+    ids=["SmolLM2", "Mistral 7B", "Mistral Small 3", "a narrow window"],
+)
+def test_a_way_of_its_own_is_for_models_whose_attention_is_much_of_a_prompts_work(spec, expected):
+    assert pays(spec) is expected
 
 
 @pytest.mark.slow
