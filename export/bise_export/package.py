@@ -17,7 +17,7 @@ from bise_export.foreign.decoder import Decoder, Growth, read_decoder
 from bise_export.foreign.facts import Facts, read_facts
 from bise_export.foreign.proof import prove
 from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, write_manifest
-from bise_export.publish import published
+from bise_export.publish import check_room, published
 from bise_export.sources.checkpoint import TokenizerInfo
 from bise_export.sources.tokenizer.folder import find_tokenizer
 from bise_export.verify import accuracy_message
@@ -76,6 +76,7 @@ def package(file: Path, target: Path, options: PackageOptions, progress: Steps) 
     with published(target, replace=options.overwrite, identity=f"package {file.resolve()}") as draft:
         folder = draft.folder
         resumption.clear(folder, "")  # nothing of a killed run is kept: there is no work to save
+        check_room(folder, sum(each.stat().st_size for each in decoder.files))
         written = tokenizer.write(folder)
         progress.step("writing the weights")
         ir.save(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -26,7 +25,7 @@ from bise_export.graph.prompt_attention import chosen
 from bise_export.journal import Journal
 from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, manifest, write_manifest
 from bise_export.prompts import CALIBRATION, token_prompts
-from bise_export.publish import published
+from bise_export.publish import check_room, published
 from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision, scales_from_text, scales_text
 from bise_export.quant.recipes import (
     ActivationPrecision,
@@ -161,7 +160,7 @@ def export_checkpoint(
         folder, journal = draft.folder, draft.journal
         if draft.problem:
             progress.warn(f"what an earlier export left beside {target} is not used: {draft.problem}.")
-        _check_disk(folder, layout.size_bytes - resumption.clear(folder, WEIGHT_FILE))
+        check_room(folder, layout.size_bytes - resumption.clear(folder, WEIGHT_FILE))
         tokenizer = checkpoint.write_tokenizer(folder)
         if options.interop:
             genai.check(options.target, folder, tokenizer.tokenizer)
@@ -267,15 +266,6 @@ def _store_tables(file: WeightFile, spec: ModelSpec, context: int, dtype: np.dty
         for layer, scales in enumerate(cache.scales):
             file.write(scale_name(layer, "key"), scales.key)
             file.write(scale_name(layer, "value"), scales.value)
-
-
-def _check_disk(folder: Path, needed_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < needed_bytes:
-        raise ExportError(
-            f"{folder.parent}: the bundle needs {needed_bytes / 1e9:.2f} GB, {free_bytes / 1e9:.2f} GB are free. "
-            "Free some, export elsewhere, or choose a lower precision."
-        )
 
 
 def _measures(options: ExportOptions, spec: ModelSpec, weight_bytes: int) -> bool:

@@ -59,9 +59,10 @@ def test_every_family_says_the_same_tokens_over_every_cache(bundle, name, kind):
     assert oracle.greedy(folder, PROMPTS, TOKENS) == expected(folder)
 
 
-def test_a_batch_of_prompts_of_several_lengths_says_the_same_tokens(bundle):
+@pytest.mark.parametrize("kind", [("fp32", "fp32"), ("fp32", "int8")], ids="-".join)
+def test_a_batch_of_prompts_of_several_lengths_says_the_same_tokens(bundle, kind):
     """Rows are padded at their ends, so each row's last token stands elsewhere."""
-    folder = bundle("llama")
+    folder = bundle("llama", *kind)
     model = onnxruntime_genai.Model(oracle.config(folder))
     options = onnxruntime_genai.GeneratorParams(model)
     width = max(map(len, PROMPTS))
