@@ -18,10 +18,11 @@ from bise_daemon.config.address import Address, TcpAddress
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.loop import Deliver, Engine, clock_ms
-from bise_daemon.memory.governor import Governor, Rules
+from bise_daemon.memory.governor import Governor, MemoryLevel, Rules
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Reading
 from bise_daemon.models.model import Model, load_model
+from bise_daemon.prefixes.revival import Revival
 from bise_daemon.reception import Reception
 from bise_daemon.scheduler.checked import CheckedScheduler
 from bise_daemon.scheduler.scheduler import Scheduler
@@ -136,7 +137,8 @@ class Server:
         reception = Reception(capacity, dispatcher, model.costs, clock_ms)
         engine.start()
         # Its first verdict is there before the first request can be.
-        governing = asyncio.create_task(self._govern(model, reception))
+        revival = Revival(model.prefixes, model.store, model.cache, engine)
+        governing = asyncio.create_task(self._govern(model, reception, revival))
         try:
             self._stage.serve(Serving(model, dispatcher, reception))
             await self._report(health_pb2.HealthCheckResponse.SERVING)
@@ -161,7 +163,7 @@ class Server:
         with suppress(asyncio.CancelledError):
             await governing
 
-    async def _govern(self, model: Model, reception: Reception) -> None:
+    async def _govern(self, model: Model, reception: Reception, revival: Revival) -> None:
         """Follows the memory there is for as long as the model is served."""
         rules = Rules(
             model.cache.shape.bytes_per_token,
@@ -177,6 +179,8 @@ class Server:
             if verdict.level is not level:
                 level = verdict.level
                 logger.warning("memory is %s (%s)", level.name, verdict.cause or "recovered")
+            if level is MemoryLevel.NORMAL:
+                revival.go_on(verdict.kv_budget_tokens)
             await asyncio.sleep(_GOVERN_INTERVAL_S)
 
     async def _drain(self, dispatcher: Dispatcher) -> None:

@@ -414,6 +414,28 @@ def test_memory_that_was_short_at_the_start_counts_when_it_is_back(
                 break
 
 
+def test_a_named_prefix_that_memory_took_comes_back_with_it(
+    tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bytes_per_token = read_manifest(tiny_bundle).kv_cache.bytes_per_token
+    memory = SimulatedMemory(1 << 30)
+    monkeypatch.setattr(server_module, "Rules", partial(Rules, hold_ms=300))
+    prefix = "The quick brown fox jumps over the lazy dog."
+    settings = {"prefixes": [{"name": "fox", "prompt": prefix}], "state_dir": str(tmp_path / "state")}
+    with (
+        running(tiny_bundle, tmp_path, memory.load, memory.read, slots=2, **settings) as daemon,
+        Client(daemon.address) as client,
+    ):
+        client.wait_until_serving()
+        tokens = client.count_tokens(prefix).count
+        for free_bytes, idle_tokens in ((1 << 30, tokens), (reserve_bytes(0) // 2, 0), (1 << 30, tokens)):
+            memory.free_bytes = free_bytes
+            for status in client.watch_status(interval=0.1, timeout=30):
+                if status.kv_idle_bytes == idle_tokens * bytes_per_token:
+                    break
+        assert client.generate(prefix + " And again.", max_tokens=1).usage.cached_tokens >= tokens - 1
+
+
 def test_a_governor_that_cannot_read_memory_ends_the_daemon_after_its_drain(tiny_bundle: Path, tmp_path: Path) -> None:
     failing = threading.Event()
 

@@ -61,6 +61,13 @@ class _Probe:
 
 
 @dataclass(frozen=True, slots=True)
+class _Refill:
+    slot: int
+    tokens: Sequence[int]
+    fill: Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
 class _Stop:
     pass
 
@@ -126,7 +133,7 @@ class Engine:
         self._times = times
         self._deliver = deliver
         self._clock = clock
-        self._commands: queue.SimpleQueue[_Submit | _Abort | _Limit | _Probe | _Stop] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Submit | _Abort | _Limit | _Probe | _Refill | _Stop] = queue.SimpleQueue()
         # Held to queue a request and to close: each request is either seen by the thread or refused, never forgotten.
         self._gate = threading.Lock()
         self._closed: RequestError | None = None
@@ -138,8 +145,9 @@ class Engine:
         self._free_at_ms = 0.0
         self._thread = threading.Thread(target=self._run, name="bise-engine", daemon=True)
         self.counters = Counters()
-        self.outlook = self._look()
+        self.outlook = Outlook()
         """Replaced after each step."""
+        self._flush()
         self.ended: Future[None] = Future()
         """Done when the thread has ended; holds the exception that ended it, if one did."""
 
@@ -183,6 +191,15 @@ class Engine:
         """Learns anew what a step takes, with a few of them that nobody waits for; when there is work, that tells."""
         self._commands.put(_Probe())
 
+    def refill(self, slot: int, tokens: Sequence[int], fill: Callable[[], bool]) -> None:
+        """Pins a prefix that was let go into its slot again; when there is work, or it is there, nothing happens.
+
+        Args:
+            slot: kept for it, and held by nobody while there is no work.
+            fill: brings its entries there, on the engine's thread; whether it could.
+        """
+        self._commands.put(_Refill(slot, tokens, fill))
+
     def _run(self) -> None:
         try:
             self._serve()
@@ -203,10 +220,10 @@ class Engine:
 
     def _take_commands(self) -> bool:
         """Carries out what is queued, waiting for something when there is no work; False to stop."""
-        limits_changed = False
+        room_changed = False
         while True:
             # Idle prefixes go at once when there is less room, not with the next request.
-            idle = not (self._scheduler.has_work or limits_changed)
+            idle = not (self._scheduler.has_work or room_changed)
             if idle:
                 self.counters.busy_since_ms = None
             try:
@@ -227,9 +244,12 @@ class Engine:
                         self.counters.cancelled += 1
                 case _Limit(limits=limits):
                     self._scheduler.limits = limits
-                    limits_changed = True
+                    room_changed = True
                 case _Probe():
                     self._probe()
+                case _Refill():
+                    self._refill(command)
+                    room_changed = True
                 case _Stop():
                     return False
 
@@ -267,6 +287,17 @@ class Engine:
                 self._runner.decode(slot, [0], [position])
                 self._times.observe_decode(1, position, self._clock() - began)
         self._cache.release_beyond(slot, position)
+
+    def _refill(self, prefix: _Refill) -> None:
+        scheduler, tokens = self._scheduler, list(prefix.tokens)
+        held = ((list(theirs), count) for theirs, count in scheduler.prefixes())
+        if scheduler.has_work or (tokens, len(tokens)) in held:
+            return
+        scheduler.pin(prefix.slot, ())  # what others left there is about to be written over
+        if prefix.fill():
+            scheduler.pin(prefix.slot, tokens)
+        else:
+            self._cache.release(prefix.slot)
 
     def _carry_out(self, plan: StepPlan) -> None:
         """All of a plan but its work."""

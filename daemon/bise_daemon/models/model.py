@@ -47,6 +47,7 @@ class Model:
         costs: of steps on this device; learns as it serves.
         limits: what the scheduler may use while memory is plenty.
         prefixes: in the cache already.
+        store: where they are on disk.
         load_ms: from the manifest to the first possible request.
         calibration_ms: of it, measuring steps; 0 where a former start had done it.
     """
@@ -59,6 +60,7 @@ class Model:
     costs: CostModel
     limits: Limits
     prefixes: Sequence[WarmPrefix]
+    store: PrefixStore
     load_ms: float
     calibration_ms: float
 
@@ -125,7 +127,9 @@ def load_model(config: DaemonConfig) -> Model:
         one_way=bundle.kv_cache.dtype not in _FLOAT_CACHES and bundle.graph.prompt_attention != "float",
     )
     load_ms = (time.monotonic() - began) * 1e3
-    return Model(bundle, tokenizer, chat, session, cache, CostModel(curve), limits, warmed, load_ms, calibration_ms)
+    return Model(
+        bundle, tokenizer, chat, session, cache, CostModel(curve), limits, warmed, store, load_ms, calibration_ms
+    )
 
 
 def _lone_queries_differ(bundle: bundle_pb2.Bundle) -> bool:

@@ -7,18 +7,18 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import yaml
 
 from bise import AsyncClient
 from bise.types import Result
 
+SERVE = (sys.executable, "-m", "bise", "serve")
 THREADS = 2
 _LOAD_S = 120
 
@@ -28,12 +28,15 @@ class Daemon:
     """A daemon that serves."""
 
     client: AsyncClient
-    process: psutil.Process
 
 
 @asynccontextmanager
-async def daemon(bundle: Path, **settings: Any) -> AsyncIterator[Daemon]:
-    """Runs a daemon with these settings until the block is left."""
+async def daemon(bundle: Path, serve: Sequence[str] = SERVE, **settings: Any) -> AsyncIterator[Daemon]:
+    """Runs a daemon with these settings until the block is left.
+
+    Args:
+        serve: the command that runs it, to be followed by its configuration.
+    """
     with tempfile.TemporaryDirectory(prefix="bise-bench-") as scratch:
         address = f"unix://{scratch}/bise.sock"
         config = Path(scratch) / "bise.yaml"
@@ -42,14 +45,15 @@ async def daemon(bundle: Path, **settings: Any) -> AsyncIterator[Daemon]:
             encoding="utf-8",
         )
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "bise", "serve", "--config", str(config), stderr=asyncio.subprocess.DEVNULL
+            *serve, "--config", str(config), stderr=asyncio.subprocess.DEVNULL
         )
         try:
             async with AsyncClient(address) as client:
                 await client.wait_until_serving(timeout=_LOAD_S)
-                yield Daemon(client, psutil.Process(process.pid))
+                yield Daemon(client)
         finally:
-            process.terminate()
+            if process.returncode is None:
+                process.terminate()
             await process.wait()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,11 @@ from tests.bench import models
 from tests.bench.latency.llama_binary import find_binary
 from tests.bench.promises import cancel, critical, lookup, memory, refusal, stream, turns
 from tests.bench.rounds import machine
+from tests.control_group import NoGroupError
 
+from bise.errors import BiseError
 from bise_export.pipeline import ExportOptions
+from bise_export.quant.kv import KvPrecision
 
 Measure = Callable[[Path], Coroutine[Any, Any, dict[str, float]]]
 
@@ -26,29 +29,49 @@ MEASURES: dict[str, Measure] = {
     "second turn behind 2,000 tokens": turns.measure,
     "refusals under load": refusal.measure,
     "prompt lookup": lookup.measure,
-    "memory limit halved under load": memory.measure,
+    "memory limit halved under load": lambda _: memory.measure(_with_cache(memory.CACHE)),
+    "the same, with a simulated memory limit": lambda _: memory.measure_simulated(_with_cache(memory.CACHE)),
 }
 
 
-def run() -> dict[str, Any]:
-    """The table, as plain values; what can't run here says why."""
+def run(names: Iterable[str] = MEASURES, others: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The table, as plain values; what can't run here says why, and so does what broke.
+
+    Args:
+        names: of what to measure.
+        others: a former result, whose rows stay where they are not measured now.
+    """
     bundle = models.bundle(ExportOptions(precision="int4"))
-    table: dict[str, dict[str, float]] = {}
-    skipped: dict[str, str] = {}
-    for name, measure in MEASURES.items():
-        try:
-            table[name] = asyncio.run(measure(bundle))
-        except OSError as error:
-            skipped[name] = str(error)
-        print(name, table.get(name, skipped.get(name)), file=sys.stderr)
+    rows: dict[str, dict[str, Any]] = {"table": {}, "skipped": {}, "failed": {}}
+    for name in names:
+        kind, row = _measure(MEASURES[name], bundle)
+        rows[kind][name] = row
+        print(name, row, file=sys.stderr)
+    measured = {name for kind in rows.values() for name in kind}
+    for kind, known in rows.items():
+        kept = {name: row for name, row in (others or {}).get(kind, {}).items() if name not in measured}
+        rows[kind] = {name: (kept | known)[name] for name in MEASURES if name in kept | known}
     return {
         "what": "promises kept by a daemon on its own, int4; milliseconds unless said",
         "machine": machine(),
-        "table": table,
-        "skipped": skipped,
-        "ratios": _ratios(table),
+        **rows,
+        "ratios": _ratios(rows["table"]),
         "bars": BARS,
     }
+
+
+def _measure(measure: Measure, bundle: Path) -> tuple[str, Any]:
+    """Where the row belongs, and the row."""
+    try:
+        return "table", asyncio.run(measure(bundle))
+    except (FileNotFoundError, NoGroupError) as error:
+        return "skipped", str(error)
+    except (BiseError, OSError, AssertionError) as error:  # a daemon that died or did not follow: a promise broken
+        return "failed", f"{type(error).__name__}: {error}"
+
+
+def _with_cache(kv: KvPrecision) -> Path:
+    return models.bundle(ExportOptions(precision="int4", kv=kv))
 
 
 BARS = {
@@ -61,13 +84,14 @@ BARS = {
     "prompt lookup, copy-heavy": 1.3,
     "prompt lookup, open": 0.97,
     "seconds until the context limit fell": 1.0,
+    "seconds until the context limit fell, simulated": 1.0,
 }
 
 
 def _ratios(table: dict[str, dict[str, float]]) -> dict[str, float]:
     """The figures that have bars, of the rows there are."""
     rows = iter(MEASURES)
-    critically, streaming, promised, llama, cancelled, second, refused, looked, short = (
+    critically, streaming, promised, llama, cancelled, second, refused, looked, short, simulated = (
         table.get(name, {}) for name in rows
     )
     figures = {
@@ -86,6 +110,7 @@ def _ratios(table: dict[str, dict[str, float]]) -> dict[str, float]:
         "prompt lookup, copy-heavy": _of(looked, lambda row: row["copy-heavy"]),
         "prompt lookup, open": _of(looked, lambda row: row["open"]),
         "seconds until the context limit fell": _of(short, lambda row: row["limit fell after s"]),
+        "seconds until the context limit fell, simulated": _of(simulated, lambda row: row["limit fell after s"]),
     }
     return {name: figure for name, figure in figures.items() if figure is not None}
 
