@@ -1,4 +1,4 @@
-"""`bise export`, `bise inspect`, `bise verify` and `bise sign`."""
+"""`bise export`, `bise package`, `bise inspect`, `bise verify` and `bise sign`."""
 
 from __future__ import annotations
 
@@ -44,6 +44,10 @@ def export(
         ),
     ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
+    interop: Annotated[
+        Literal["genai"] | None,
+        typer.Option(help="Another engine that is to open the bundle too: genai adds what onnxruntime-genai needs."),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="The bundle's name; the checkpoint's if not given.")] = None,
     version: Annotated[str, typer.Option(help="The bundle's version, such as 2 or 1.4.0.")] = "1",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
@@ -79,6 +83,7 @@ def export(
             activations=activations,
             vocabulary=vocabulary,
             target=target,
+            interop=interop,
             name=name,
             version=version,
             overwrite=overwrite,
@@ -96,6 +101,38 @@ def export(
         f"[bold]{bundle.name}[/] → {out}: {size(sum(file.size_bytes for file in bundle.files))}, "
         f"{weights.bits_per_weight:.2f} bits per weight"
     )
+    for note in bundle.provenance.notes:
+        console.print(f"note: {note}", markup=False)
+
+
+def package(
+    model: Annotated[Path, typer.Argument(help="An .onnx decoder with Hugging Face's inputs and outputs.")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Where the bundle goes; FOLDER.bundle here.")] = None,
+    tokenizer: Annotated[Path | None, typer.Option(help="The tokenizer's folder; the model's if not given.")] = None,
+    context: Annotated[int | None, typer.Option(help="Tokens a row may hold, at most those trained for.")] = None,
+    name: Annotated[str | None, typer.Option(help="The bundle's name; the model's folder's if not given.")] = None,
+    version: Annotated[str, typer.Option(help="The bundle's version.")] = "1",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a bundle that is there.")] = False,
+) -> None:
+    """Wrap a decoder made by another exporter (onnxruntime-genai's builder, optimum) into a bundle.
+
+    Weights and operators stay as they are; what is around them becomes as the daemon calls it, and is proved to say the
+    same. config.json or genai_config.json must be beside the model.
+    """
+    from rich.console import Console
+
+    from bise_export.package import PackageOptions
+    from bise_export.package import package as run
+    from bise_export.page import size
+    from bise_export.progress import Bar
+
+    console = Console(stderr=True)
+    out = out or Path(f"{model.resolve().parent.name}.bundle")
+    with _one_line_errors("package"):
+        options = PackageOptions(tokenizer, context, name, version, overwrite)
+        with Bar(console) as bar:
+            bundle = run(model, out, options, bar)
+    console.print(f"[bold]{bundle.name}[/] → {out}: {size(sum(file.size_bytes for file in bundle.files))}")
     for note in bundle.provenance.notes:
         console.print(f"note: {note}", markup=False)
 

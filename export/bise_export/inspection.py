@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bise_export.page import facts, section, size, table
+from bise_proto.bundle import FOREIGN
 from bise_proto.v1 import bundle_pb2
 
 _HASH_SHOWN = 12
@@ -36,7 +37,7 @@ def render(bundle: bundle_pb2.Bundle, folder: Path) -> RenderableType:
         Text.assemble((bundle.name, "bold"), f" {bundle.version}"),
         Text(str(folder), style="dim"),
         section("Model", facts(_model(bundle))),
-        section("Weights", _weights(bundle.quantization)),
+        section("Weights", _weights(bundle)),
         section("KV cache", facts(_cache(bundle))),
         section("Text", facts(_text(bundle))),
         section("Accuracy", facts(_accuracy(bundle))),
@@ -47,14 +48,15 @@ def render(bundle: bundle_pb2.Bundle, folder: Path) -> RenderableType:
 
 def _model(bundle: bundle_pb2.Bundle) -> Iterable[tuple[str, str]]:
     a = bundle.architecture
-    shared = "shared with the embedding" if a.tied_embeddings else "its own"
+    shared = f", output matrix {'shared with the embedding' if a.tied_embeddings else 'its own'}"
     window = f", sliding window of {a.sliding_window:,}{_windowed_layers(a)}" if a.sliding_window else ""
     yield "family", a.family
-    yield "parameters", _millions(a.parameters)
+    if bundle.provenance.source_kind != FOREIGN:
+        yield "parameters", _millions(a.parameters)
     yield "size", size(sum(file.size_bytes for file in bundle.files))
     yield "shape", f"{a.num_layers} layers, hidden {a.hidden_size:,}, feed-forward {a.intermediate_size:,}"
     yield "attention", f"{a.num_heads} heads on {a.num_kv_heads} key-value heads of {a.head_dim}{window}"
-    yield "vocabulary", f"{a.vocab_size:,} tokens, output matrix {shared}"
+    yield "vocabulary", f"{a.vocab_size:,} tokens{'' if bundle.provenance.source_kind == FOREIGN else shared}"
     yield "runs on", bundle.graph.target
 
 
@@ -62,7 +64,10 @@ def _windowed_layers(a: bundle_pb2.Architecture) -> str:
     return f" in {a.num_layers - len(a.full_attention_layers)} layers" if a.full_attention_layers else ""
 
 
-def _weights(quantization: bundle_pb2.Quantization) -> RenderableType:
+def _weights(bundle: bundle_pb2.Bundle) -> RenderableType:
+    if bundle.provenance.source_kind == FOREIGN:
+        return Text("as another exporter stored them")
+    quantization = bundle.quantization
     blocks = f", blocks of {quantization.block_size}" if quantization.precision.startswith("int") else ""
     summary = f"{quantization.precision}{blocks}; {quantization.bits_per_weight:.2f} bits per weight"
     rows = table("tensors", "format", "parameters>", "size>", "bits>")

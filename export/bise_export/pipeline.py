@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from math import inf, isfinite, prod
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import onnx_ir as ir
 
-from bise_export import contents, resumption
+from bise_export import contents, genai, resumption
 from bise_export.budget import Ceiling
 from bise_export.calibration import calibrate, calibrating_bytes
 from bise_export.contents import Matrix
@@ -26,7 +25,7 @@ from bise_export.graph.prompt_attention import chosen
 from bise_export.journal import Journal
 from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, manifest, write_manifest
 from bise_export.prompts import CALIBRATION, token_prompts
-from bise_export.publish import published
+from bise_export.publish import check_room, published
 from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision, scales_from_text, scales_text
 from bise_export.quant.recipes import (
     ActivationPrecision,
@@ -44,6 +43,8 @@ from bise_export.spec import ModelSpec
 from bise_export.verify import accuracy_message, measure, measure_accuracy
 from bise_export.writer import Layout, WeightFile
 from bise_proto.v1 import bundle_pb2
+
+Interop = Literal["genai"]
 
 # Memory an export may take: the largest tensor as float32 three times over, and what Python and its libraries need.
 _BASE_BYTES = 300_000_000
@@ -82,6 +83,7 @@ class ExportOptions:
         overwrite: replace a bundle that is there.
         verify: prove the graph and measure accuracy; None is to measure accuracy if the memory of an export will do.
         threads: that read and quantize.
+        interop: another engine that is to open the bundle too.
         max_memory_bytes: the most the process may hold; None holds to what an export promises anyway.
     """
 
@@ -98,6 +100,7 @@ class ExportOptions:
     overwrite: bool = False
     verify: bool | None = None
     threads: int = os.cpu_count() or 1
+    interop: Interop | None = None
     max_memory_bytes: int | None = None
 
 
@@ -157,8 +160,10 @@ def export_checkpoint(
         folder, journal = draft.folder, draft.journal
         if draft.problem:
             progress.warn(f"what an earlier export left beside {target} is not used: {draft.problem}.")
-        _check_disk(folder, layout.size_bytes - resumption.clear(folder, WEIGHT_FILE))
+        check_room(folder, layout.size_bytes - resumption.clear(folder, WEIGHT_FILE))
         tokenizer = checkpoint.write_tokenizer(folder)
+        if options.interop:
+            genai.check(options.target, folder, tokenizer.tokenizer)
         cache = _calibrated(kind, checkpoint, folder, tokenizer.tokenizer, ceiling, journal, progress)
         with WeightFile(folder / WEIGHT_FILE, layout, resumes=journal.resumes) as file:
             missing = _still_to_write(matrices, file, journal, progress)
@@ -179,6 +184,8 @@ def export_checkpoint(
         ir.save(model, folder / MODEL_FILE)
         name = options.name or checkpoint.name
         bundle = manifest(checkpoint, plan, cache, context, matrices, vectors, tokenizer, name, options.version, notes)
+        if options.interop:
+            genai.write(folder, model, bundle)
         if _measures(options, spec, layout.size_bytes):
             progress.step("measuring accuracy")
             bundle.accuracy.CopyFrom(_accuracy(folder, bundle, checkpoint, thoroughly=options.verify is True))
@@ -259,15 +266,6 @@ def _store_tables(file: WeightFile, spec: ModelSpec, context: int, dtype: np.dty
         for layer, scales in enumerate(cache.scales):
             file.write(scale_name(layer, "key"), scales.key)
             file.write(scale_name(layer, "value"), scales.value)
-
-
-def _check_disk(folder: Path, needed_bytes: int) -> None:
-    free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < needed_bytes:
-        raise ExportError(
-            f"{folder.parent}: the bundle needs {needed_bytes / 1e9:.2f} GB, {free_bytes / 1e9:.2f} GB are free. "
-            "Free some, export elsewhere, or choose a lower precision."
-        )
 
 
 def _measures(options: ExportOptions, spec: ModelSpec, weight_bytes: int) -> bool:

@@ -65,6 +65,20 @@ def published(target: Path, *, replace: bool, identity: str) -> Iterator[Draft]:
         journal.remove()
 
 
+def check_room(folder: Path, needed_bytes: int) -> None:
+    """Refuses a bundle that the disk has no room for, before work is done.
+
+    Raises:
+        ExportError: with what is needed and what is free.
+    """
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise ExportError(
+            f"{folder.parent}: the bundle needs {needed_bytes / 1e9:.2f} GB, {free_bytes / 1e9:.2f} GB are free. "
+            "Free some, export elsewhere, or choose a lower precision."
+        )
+
+
 def _draft(folder: Path, journal: Journal) -> Draft:
     problem = journal.problem
     if folder.is_symlink() or folder.is_file():

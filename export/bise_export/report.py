@@ -47,7 +47,8 @@ def report_json(report: VerifyReport, stored: bundle_pb2.Bundle, signer: str | N
     """The same as an object of JSON values.
 
     Figures have the manifest's form, where one that is not finite is the string "Infinity". `accuracy` is null if no
-    checkpoint was given, `stored_accuracy` if the manifest holds none, `signer` if no key was given.
+    checkpoint was given, `stored_accuracy` if the manifest holds none, `parity` if another exporter made the graph,
+    `signer` if no key was given.
     """
     return {
         "name": stored.name,
@@ -55,7 +56,7 @@ def report_json(report: VerifyReport, stored: bundle_pb2.Bundle, signer: str | N
         "signer": signer,
         "files": report.files,
         "warnings": list(report.warnings),
-        "parity": _values(accuracy_message(report.parity)),
+        "parity": _values(accuracy_message(report.parity)) if report.parity else None,
         "parity_limit": report.parity_limit,
         "accuracy": _values(accuracy_message(report.accuracy)) if report.accuracy else None,
         "stored_accuracy": _values(stored.accuracy) if stored.HasField("accuracy") else None,
@@ -64,13 +65,15 @@ def report_json(report: VerifyReport, stored: bundle_pb2.Bundle, signer: str | N
 
 
 def _proofs(report: VerifyReport, signer: str | None) -> Iterable[tuple[str, str]]:
-    parity = report.parity
-    within = parity.mean_kl <= report.parity_limit
     yield (
         "signature",
         f"by {signer}" if signer else "not checked: give the key it should be by, --trusted-key PUBLIC.pem",
     )
     yield "files", f"{report.files} of {report.files} have the size and hash the manifest says"
+    if (parity := report.parity) is None:
+        yield "graph", "another exporter's, proved when it was packaged"
+        return
+    within = parity.mean_kl <= report.parity_limit
     yield "graph", "computes what its bytes say" if within else "does not compute what its bytes say"
     yield "", f"mean KL {parity.mean_kl:.3g} nats, at most {report.parity_limit:g} allowed"
     yield "", f"{parity.positions:,} positions of {parity.prompts} prompts"
@@ -83,7 +86,7 @@ def _accuracy(report: VerifyReport, stored: bundle_pb2.Bundle) -> RenderableType
         columns.append(("measured now", accuracy_message(report.accuracy)))
     if stored.HasField("accuracy"):
         columns.append(("in the manifest", stored.accuracy))
-    kind = Text(f"{stored.quantization.precision} weights, {stored.kv_cache.dtype} cache")
+    kind = Text(f"{stored.quantization.precision or 'foreign'} weights, {stored.kv_cache.dtype} cache")
     if not columns:
         return Group(kind, Text("not measured: give the checkpoint it was made from, --against CHECKPOINT"))
     rows = table("", *(title for title, _ in columns))

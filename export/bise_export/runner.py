@@ -46,7 +46,7 @@ class Runner:
     """
 
     def __init__(self, folder: Path, model: bytes, target: str, capacity: int) -> None:
-        self._session, self.warnings = _load(folder, model, target)
+        self._session, self.warnings = load_graph(folder, model, target)
         self._capacity = capacity
         outputs = {output.name for output in self._session.get_outputs()}
         inputs = {each.name: each for each in self._session.get_inputs()}
@@ -101,7 +101,17 @@ class Runner:
         return logits
 
 
-def _load(folder: Path, model: bytes, target: str) -> tuple[Any, tuple[str, ...]]:
+def load_graph(folder: Path, model: bytes | Path, target: str) -> tuple[Any, tuple[str, ...]]:
+    """A session of onnxruntime's, and what it warned of while loading.
+
+    Args:
+        folder: where the graph's weight files lie.
+        model: the graph, serialized or in a file.
+
+    Raises:
+        ExportError: onnxruntime, or the part of it that runs the target, is not installed.
+        BundleError: the target is unknown, or the graph does not load.
+    """
     if target not in _TARGETS:
         raise BundleError(f"{folder}: expected target {' or '.join(_TARGETS)}, got {target!r}. Export the model again.")
     provider, _, extra = _TARGETS[target]

@@ -18,13 +18,13 @@ from bise_export.agreement import Agreement, compare
 from bise_export.architecture import spec_of
 from bise_export.calibration import int8_cache
 from bise_export.decoded import Decoded, read_model
-from bise_export.errors import SourceError
+from bise_export.errors import SourceError, UnsupportedError
 from bise_export.prompts import VERIFICATION, token_prompts
 from bise_export.reference import Reference, float32_cache
 from bise_export.runner import Runner
 from bise_export.sources.checkpoint import Checkpoint
 from bise_export.spec import ModelSpec
-from bise_proto.bundle import check_files, read_manifest
+from bise_proto.bundle import FOREIGN, check_files, read_manifest
 from bise_proto.v1 import bundle_pb2
 
 REFERENCE_NAME = "numpy float32"
@@ -53,14 +53,14 @@ class VerifyReport:
     Attributes:
         files: how many were proved by size and hash.
         warnings: onnxruntime's, from loading the graph.
-        parity: the graph against its own bytes.
+        parity: the graph against its own bytes; None for another exporter's, which only onnxruntime can compute.
         parity_limit: the mean KL that parity may show.
         accuracy: the graph against the checkpoint, if one was given.
     """
 
     files: int
     warnings: tuple[str, ...]
-    parity: Agreement
+    parity: Agreement | None
     parity_limit: float
     accuracy: Agreement | None
 
@@ -68,7 +68,7 @@ class VerifyReport:
     def problems(self) -> list[str]:
         """What is wrong with the bundle, a sentence each; empty if nothing."""
         found = [f"onnxruntime warned while loading the graph: {line}" for line in self.warnings]
-        if not self.parity.mean_kl <= self.parity_limit:
+        if self.parity is not None and not self.parity.mean_kl <= self.parity_limit:
             found.append(
                 f"the graph does not compute what its bytes say: expected a mean KL of at most {self.parity_limit:g}, "
                 f"got {self.parity.mean_kl:.2g} nats and a largest logit difference of "
@@ -88,11 +88,19 @@ def verify(folder: Path, against: Checkpoint | None = None, step: Step = lambda 
 
     Raises:
         BundleError: the bundle is not whole, or its graph does not load.
-        ExportError: its tokenizer can't be read, a package is missing, or `against` is another model.
+        ExportError: its tokenizer can't be read, a package is missing, or `against` is another model, or is given for
+            a decoder that another exporter made.
     """
     bundle = read_manifest(folder)
     step("checking every file's hash")
     files = sum(1 for _ in check_files(folder, bundle))
+    if bundle.provenance.source_kind == FOREIGN:
+        if against is not None:
+            raise UnsupportedError(
+                f"{folder}: --against: expected a bundle that bise exported, got one of another exporter's decoder. "
+                "Its accuracy against the graph it came from stands in the manifest: `bise inspect`."
+            )
+        return VerifyReport(files, (), None, 0.0, None)
     return measure(folder, bundle, against, step, files)
 
 
@@ -136,10 +144,10 @@ def measure_accuracy(
     return _run(folder, bundle, model, reference)[0]
 
 
-def accuracy_message(accuracy: Agreement) -> bundle_pb2.Accuracy:
+def accuracy_message(accuracy: Agreement, reference: str = REFERENCE_NAME) -> bundle_pb2.Accuracy:
     """The manifest's form of an accuracy."""
     return bundle_pb2.Accuracy(
-        reference=REFERENCE_NAME,
+        reference=reference,
         prompts=accuracy.prompts,
         positions=accuracy.positions,
         mean_kl=accuracy.mean_kl,

@@ -13,6 +13,8 @@ from bise_proto.v1 import bundle_pb2
 
 MANIFEST = "bundle.json"
 FORMAT_VERSION = 1
+# provenance.source_kind of a decoder that another exporter made, and `bise package` wrapped.
+FOREIGN = "onnx"
 _MANIFEST_LIMIT_BYTES = 4 << 20
 _HASH_CHUNK_BYTES = 4 << 20
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -28,6 +28,7 @@ from bise_daemon.prefixes.prefix import encode_prefixes
 from bise_daemon.prefixes.store import PrefixStore
 from bise_daemon.prefixes.warm import WarmPrefix, warm
 from bise_daemon.scheduler.limits import Limits
+from bise_proto.bundle import FOREIGN
 from bise_proto.v1 import bundle_pb2
 
 logger = logging.getLogger(__name__)
@@ -135,9 +136,13 @@ def _lone_queries_differ(bundle: bundle_pb2.Bundle) -> bool:
 
 
 def _drafts_are_exact(bundle: bundle_pb2.Bundle) -> bool:
-    """Whether several tokens in one step give each the logits, to the last bit, that it would have alone."""
+    """Whether several tokens in one step give each the logits, to the last bit, that it would have alone.
+
+    Nobody measured that of another exporter's graph.
+    """
     formats = (each.format for each in bundle.quantization.classes)
-    return bundle.kv_cache.dtype not in _FLOAT_CACHES and not any(map(_ORDER_DEPENDENT.match, formats))
+    measured = bundle.provenance.source_kind != FOREIGN and bundle.kv_cache.dtype not in _FLOAT_CACHES
+    return measured and not any(map(_ORDER_DEPENDENT.match, formats))
 
 
 def _curve(config: DaemonConfig, state: Path, manifest: bytes, session: Session, cache: KvCache) -> tuple[Curve, bool]:

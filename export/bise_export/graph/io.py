@@ -10,12 +10,16 @@ LOGITS_POSITIONS = "logits_positions"
 IS_PROMPT = "is_prompt"
 LOGITS = "logits"
 
+# Hugging Face's names of what bise computes from lengths: other exporters' graphs and engines go by them.
+ATTENTION_MASK = "attention_mask"
+POSITION_IDS = "position_ids"
 
-def past(layer: int, part: str) -> str:
+
+def past(layer: int | str, part: str) -> str:
     """The input that holds a layer's cached "key" or "value"."""
     return f"past_key_values.{layer}.{part}"
 
 
-def present(layer: int, part: str) -> str:
+def present(layer: int | str, part: str) -> str:
     """The output that holds them after the step; bound to the same buffer as `past`."""
     return f"present.{layer}.{part}"

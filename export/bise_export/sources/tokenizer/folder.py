@@ -7,14 +7,13 @@ from pathlib import Path
 from bise_export.errors import SourceError
 from bise_export.sources.tokenizer.huggingface import TOKENIZER, TokenizersFolder
 from bise_export.sources.tokenizer.mistral import TEKKEN, MistralFile, sentencepiece, tekken
-from bise_export.sources.tokenizer.source import TokenizerSource
-from bise_export.spec import ModelSpec
+from bise_export.sources.tokenizer.source import TextModel, TokenizerSource
 
 _SENTENCEPIECE = "tokenizer.model*"
 _MISTRAL = "mistral"
 
 
-def find_tokenizer(folder: Path, spec: ModelSpec) -> TokenizerSource:
+def find_tokenizer(folder: Path, spec: TextModel) -> TokenizerSource:
     """The tokenizer of a Hugging Face checkpoint: Mistral's tekken.json if it is there, since it is the original, then
     tokenizer.json, then Mistral's tokenizer.model.
 

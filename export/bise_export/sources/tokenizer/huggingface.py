@@ -11,8 +11,7 @@ from bise_export.errors import SourceError
 from bise_export.sources.checkpoint import TokenizerInfo
 from bise_export.sources.json_document import read_json
 from bise_export.sources.tokenizer.chat import chosen_template, read_template, write_chat
-from bise_export.sources.tokenizer.source import FOLDER
-from bise_export.spec import ModelSpec
+from bise_export.sources.tokenizer.source import FOLDER, TextModel
 from bise_proto.v1 import bundle_pb2
 
 TOKENIZER = "tokenizer.json"
@@ -26,7 +25,7 @@ class TokenizersFolder:
     """The folder with tokenizer.json; its chat template is in chat_template.jinja or in tokenizer_config.json."""
 
     folder: Path
-    spec: ModelSpec
+    spec: TextModel
 
     @property
     def files(self) -> tuple[Path, ...]:

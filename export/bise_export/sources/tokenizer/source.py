@@ -10,6 +10,22 @@ from bise_export.sources.checkpoint import TokenizerInfo
 FOLDER = "tokenizer"
 
 
+class TextModel(Protocol):
+    """What a tokenizer must know of its model; a `ModelSpec` is one."""
+
+    @property
+    def family(self) -> str: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def bos_token_id(self) -> int | None: ...
+
+    @property
+    def eos_token_ids(self) -> tuple[int, ...]: ...
+
+
 class TokenizerSource(Protocol):
     """A checkpoint's tokenizer and chat format."""
 
