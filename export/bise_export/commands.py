@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from bise_export.errors import ExportError
 from bise_proto.bundle import BundleError
+
+if TYPE_CHECKING:
+    from bise_export.planning import Goal
 
 Folder = Annotated[Path, typer.Argument(help="A bundle's folder.")]
 
@@ -18,7 +21,24 @@ Folder = Annotated[Path, typer.Argument(help="A bundle's folder.")]
 def export(
     source: Annotated[Path, typer.Argument(help="A .gguf file, or a folder of safetensors (Hugging Face, Mistral).")],
     out: Annotated[Path, typer.Argument(help="Where the bundle goes; nothing may be there yet.")],
-    precision: Annotated[Literal["int4", "int8", "fp16", "fp32"], typer.Option(help="Of the weights.")] = "int4",
+    precision: Annotated[
+        Literal["int4", "int8", "fp16", "fp32"] | None,
+        typer.Option(help="Of the weights; int4 if none of --precision, --bits and --fit is given."),
+    ] = None,
+    bits: Annotated[
+        float | None,
+        typer.Option(
+            help="Choose 2, 4 or 8 bits and a block size for each matrix, by what they cost: at most so many bits on "
+            "average for each parameter of the model, scales and zero points included."
+        ),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            help="The same, for a bundle of at most this size, for instance 10GiB: all its files together, without the "
+            "memory that serving takes."
+        ),
+    ] = None,
     block_size: Annotated[
         Literal["32", "64", "128"], typer.Option(help="Weights that share a scale; see the note below.")
     ] = "32",
@@ -50,7 +70,8 @@ def export(
     """Turn a checkpoint into a quantized ONNX bundle.
 
     Blocks of 64 and 128 are smaller and faster than 32 and lose more. With int4 they also cost a promise: an answer may
-    differ in its last bits, and so at times in a token, between running alone and in a batch.
+    differ in its last bits, and so at times in a token, between running alone and in a batch. With --bits or --fit they
+    are the largest blocks that 4 bits may have, at the same price.
     """
     from rich.console import Console
 
@@ -62,8 +83,10 @@ def export(
 
     console = Console(stderr=True)
     with _one_line_errors("export"):
+        goal = _goal(precision, bits, fit)
         options = ExportOptions(
-            precision=precision,
+            precision="mixed" if goal else precision or "int4",
+            goal=goal,
             block_size=int(block_size),
             kv=kv,
             context=context,
@@ -74,7 +97,7 @@ def export(
             version=version,
             overwrite=overwrite,
             verify=verify,
-            max_memory_bytes=None if max_memory is None else parse_size(max_memory),
+            max_memory_bytes=None if max_memory is None else parse_size(max_memory, "--max-memory"),
         )
         try:
             with Bar(console) as bar:
@@ -89,6 +112,18 @@ def export(
     )
     for note in bundle.provenance.notes:
         console.print(f"note: {note}", markup=False)
+
+
+def _goal(precision: str | None, bits: float | None, fit: str | None) -> Goal | None:
+    from bise_export.budget import parse_size
+    from bise_export.planning import Bits, Fit
+
+    given = {"--precision": precision, "--bits": bits, "--fit": fit}
+    if len(named := [name for name, value in given.items() if value is not None]) > 1:
+        raise ExportError(f"expected one of {', '.join(given)}, got {' and '.join(named)}. Leave out all but one.")
+    if bits is not None:
+        return Bits(bits)
+    return None if fit is None else Fit(parse_size(fit, "--fit"))
 
 
 def inspect(

@@ -48,12 +48,19 @@ class Format(Protocol):
         """The nearest format whose blocks fill a row of so many columns, as a lookup table needs it."""
         ...
 
-    def encode(self, matrix: Float32) -> tuple[NDArray[np.generic], ...]:
+    def encode(self, matrix: Float32, importance: Float32 | None = None) -> tuple[NDArray[np.generic], ...]:
         """Some rows of the matrix, as one array for each of `tensors`.
+
+        Args:
+            importance: [columns], what a squared error in each column costs; None is the same for all.
 
         Raises:
             ExportError: a number is too large for the element type it is stored in.
         """
+        ...
+
+    def rounded(self, matrix: Float32, importance: Float32 | None = None) -> Float32:
+        """Some rows of the matrix as they are read back from what `encode` gives."""
         ...
 
 
@@ -70,8 +77,11 @@ class Floats:
     def tensors(self, rows: int, columns: int) -> tuple[Stored, ...]:
         return (Stored(".weight", self.dtype, (rows, columns)),)
 
-    def encode(self, matrix: Float32) -> tuple[NDArray[np.generic], ...]:
+    def encode(self, matrix: Float32, importance: Float32 | None = None) -> tuple[NDArray[np.generic], ...]:  # noqa: ARG002
         return (narrowed(matrix, self.dtype),)
+
+    def rounded(self, matrix: Float32, importance: Float32 | None = None) -> Float32:  # noqa: ARG002
+        return narrowed(matrix, self.dtype).astype(np.float32)
 
     def dividing(self, columns: int) -> Format:  # noqa: ARG002 - any number will do
         return self
@@ -101,9 +111,15 @@ class Blocks:
             Stored(".weight_zero_points", byte, (rows, -(-blocks * self.bits // 8))),
         )
 
-    def encode(self, matrix: Float32) -> tuple[NDArray[np.generic], ...]:
-        integers, scales, zero_points = quantize(matrix, self.bits, self.block_size)
+    def encode(self, matrix: Float32, importance: Float32 | None = None) -> tuple[NDArray[np.generic], ...]:
+        integers, scales, zero_points = quantize(matrix, self.bits, self.block_size, importance)
         return pack(integers, self.bits), narrowed(scales, self.scale_dtype), pack(zero_points, self.bits)
+
+    def rounded(self, matrix: Float32, importance: Float32 | None = None) -> Float32:
+        integers, scales, zero_points = quantize(matrix, self.bits, self.block_size, importance)
+        values = integers.astype(np.float32) - zero_points[..., None]
+        values *= narrowed(scales, self.scale_dtype).astype(np.float32)[..., None]
+        return values.reshape(len(matrix), -1)[:, : matrix.shape[1]]
 
     def dividing(self, columns: int) -> Format:
         block_size = gcd(columns, self.block_size)
