@@ -40,7 +40,7 @@ from bise_export.sources.checkpoint import Checkpoint
 from bise_export.sources.open import open_checkpoint
 from bise_export.spec import ModelSpec
 from bise_export.steps import Progress
-from bise_export.verify import accuracy_message, measure, measure_accuracy
+from bise_export.verify import measure, measure_accuracy
 from bise_export.writer import ALIGNMENT_BYTES, Layout, WeightFile
 from bise_proto.v1 import bundle_pb2
 
@@ -284,4 +284,4 @@ def _accuracy(
         problems = [*problems, "the graph's logits: expected finite numbers, got others. Choose a higher --precision."]
     if problems:
         raise ExportError(" ".join(problems))
-    return accuracy_message(accuracy)
+    return accuracy

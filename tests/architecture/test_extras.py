@@ -33,6 +33,8 @@ _DISTRIBUTIONS = {
     "rich": "rich",
     "safetensors": "safetensors",
     "tokenizers": "tokenizers",
+    "torch": "torch",
+    "transformers": "transformers",
     "typer": "typer",
     "yaml": "pyyaml",
 }
@@ -44,7 +46,11 @@ _EXTRAS = {
     "bise_export": ("export", "cpu"),
 }
 # A module that asks whether the distribution is there, and says what to install if it is not.
-_OPTIONAL = {("bise_export.prompts", "mistral-common")}
+_OPTIONAL = {
+    ("bise_export.prompts", "mistral-common"),
+    ("bise_export.oracle", "torch"),
+    ("bise_export.oracle", "transformers"),
+}
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,18 @@ from bise_export.report import render_report, report_json
 from bise_export.verify import VerifyReport
 from bise_proto.v1 import bundle_pb2
 
-PARITY = Agreement(8, 716, 2.5e-5, 1e-4, 0.999, 0.02, 5.0)
-ACCURACY = Agreement(8, 716, 0.0045, 0.025, 0.955, 4.2, 5.0)
+PARITY = Agreement(8, 716, 2.5e-5, 1e-4, 0.999, 1.0001, 0.02, 5.0)
+ACCURACY = bundle_pb2.Accuracy(
+    reference="transformers float32",
+    reference_version="5.1",
+    prompts=8,
+    positions=716,
+    mean_kl=0.0045,
+    p99_kl=0.025,
+    top1_agreement=0.955,
+    perplexity_ratio=1.002,
+    max_logit_difference=4.2,
+)
 REPORT = VerifyReport(files=5, warnings=(), parity=PARITY, parity_limit=1e-3, accuracy=ACCURACY)
 BUNDLE = bundle_pb2.Bundle(
     name="Smol",

@@ -86,7 +86,7 @@ def losses(
     found[head] = probed(by_name[head])
     states.setdefault(head, x)
     lost = {
-        name: compare(zip(expected, found[name].logits_of(state, lengths), strict=True)).mean_kl
+        name: compare(zip(prompts, expected, found[name].logits_of(state, lengths), strict=True)).mean_kl
         for name, state in states.items()
     }
     advance(sum(by_name[name].rows * by_name[name].columns for name in {EMBEDDING, head}))

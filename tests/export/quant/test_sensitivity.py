@@ -46,7 +46,7 @@ def test_each_loss_is_that_of_the_model_with_this_matrix_rounded(spec):
         form, columns = PROBED.dividing(matrix.columns), importance.get(matrix.name)
         rounded = {part: Rounded(weights[part], form, columns) for part in matrix.parts}
         found = Reference(spec, {**weights, **rounded}).logits(READ)
-        assert lost[matrix.name] == pytest.approx(compare(zip(exact, found, strict=True)).mean_kl, rel=1e-3), (
+        assert lost[matrix.name] == pytest.approx(compare(zip(READ, exact, found, strict=True)).mean_kl, rel=1e-3), (
             matrix.name
         )
         assert lost[matrix.name] > 0
