@@ -102,6 +102,7 @@ def _variants() -> Iterator[tuple[str, ExportOptions]]:
         yield options.precision + (f" vocabulary {options.vocabulary}" if options.vocabulary else ""), options
     for bits in BITS:
         yield f"{bits} bits", ExportOptions(precision="mixed", goal=Bits(bits))
+        yield f"{bits} bits, blocks to 128", ExportOptions(precision="mixed", goal=Bits(bits), block_size=128)
     for kind in RIVALS:
         yield f"size of {kind}", ExportOptions(precision="mixed", goal=Fit(models.gguf(kind).stat().st_size))
 

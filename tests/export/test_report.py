@@ -77,7 +77,8 @@ def test_accuracy_now_stands_beside_the_manifests():
     assert row(text, "99th percentile of KL") == ["0.025", "nats", "0.03", "nats"]
     assert row(text, "same next token") == ["95.5%", "94.2%"]
     assert row(text, "positions") == ["716", "of", "8", "prompts", "700", "of", "8", "prompts"]
-    assert row(text, "against") == ["numpy", "float32", "numpy", "float32"]
+    assert row(text, "against") == ["transformers", "float32", "5.1", "numpy", "float32"]
+    assert row(text, "perplexity ratio") == ["1.002", "not", "measured"]
 
 
 def test_without_a_checkpoint_the_manifests_stands_alone():
