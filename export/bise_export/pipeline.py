@@ -75,6 +75,7 @@ class ExportOptions:
         kv: the cache's element type; None is int8 for int4 weights and fp32 for others, on cuda fp16.
         activations: what products of quantized weights see, on cpu; None is int16 for int8 weights, int8 for int4.
         vocabulary: of the embedding and head of int4 weights; None is int8, int4 is faster and loses more.
+        symmetric: int4's blocks without zero points: smaller by a fortieth, and they lose more.
         context: tokens one row may hold; None is the trained context, at most 32,768.
         name: of the bundle; None is the checkpoint's.
         overwrite: replace a bundle that is there.
@@ -91,6 +92,7 @@ class ExportOptions:
     target: Target = "cpu"
     activations: ActivationPrecision | None = None
     vocabulary: VocabularyPrecision | None = None
+    symmetric: bool = False
     name: str | None = None
     version: str = "1"
     overwrite: bool = False
@@ -121,7 +123,14 @@ def export_checkpoint(
     notes = _rope_notes(checkpoint.spec, context)
     spec = checkpoint.spec.for_context(context)
     checkpoint = replace(checkpoint, spec=spec)
-    base = recipe(options.precision, options.block_size, options.target, options.activations, options.vocabulary)
+    base = recipe(
+        options.precision,
+        options.block_size,
+        options.target,
+        options.activations,
+        options.vocabulary,
+        symmetric=options.symmetric,
+    )
     vectors, kind = contents.vectors(spec), _cache_kind(options)
     _check_goal(options)
 

@@ -75,6 +75,18 @@ def test_every_source_gives_a_bundle_that_verifies(source, tmp_path, quiet, prec
     assert verify(tmp_path / "bundle").problems == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("vocabulary", [None, "int4"])
+def test_symmetric_blocks_are_smaller_and_verify(tiny_gguf, tmp_path, quiet, vocabulary):
+    options = replace(UNVERIFIED, vocabulary=vocabulary)
+    plain = export(tiny_gguf, tmp_path / "plain", options, quiet).quantization
+    found = export(tiny_gguf, tmp_path / "symmetric", replace(options, symmetric=True), quiet).quantization
+
+    assert found.bits_per_weight < plain.bits_per_weight
+    assert {each.format for each in found.classes if each.name == "mlp"} == {"int4 block 32 symmetric"}
+    assert verify(tmp_path / "symmetric").problems == []
+
+
 def test_two_exports_of_the_same_source_are_the_same_files(source, tmp_path, quiet):
     for name, threads, max_memory_bytes in (("one", 1, None), ("two", 3, resident_bytes() + (500 << 20))):
         options = replace(UNVERIFIED, threads=threads, max_memory_bytes=max_memory_bytes, kv="int8")

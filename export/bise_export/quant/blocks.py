@@ -38,7 +38,7 @@ Uint8 = NDArray[np.uint8]
 
 
 def quantize(
-    matrix: Float32, bits: int, block_size: int, importance: Float32 | None = None
+    matrix: Float32, bits: int, block_size: int, importance: Float32 | None = None, *, symmetric: bool = False
 ) -> tuple[Uint8, Float32, Uint8]:
     """Quantizes rows in blocks. A block's result depends on nothing but the block.
 
@@ -51,6 +51,7 @@ def quantize(
         block_size: elements that share a scale.
         importance: [columns], what a squared error in each column costs, as far as columns of one block differ; None is
             the same for all.
+        symmetric: every zero point is the middle, half of all levels.
 
     Returns:
         integers [rows, blocks, block_size], scales [rows, blocks] and zero points [rows, blocks], with
@@ -69,7 +70,7 @@ def quantize(
     for start in range(0, len(blocks), step):
         part = slice(start, start + step)
         panel = _Panel(blocks[part], weights, start % len(weights), bits, scratch)
-        integers[part], scales[part], zero_points[part] = panel.quantized()
+        integers[part], scales[part], zero_points[part] = panel.quantized(symmetric=symmetric)
     shape = (rows, len(blocks) // rows)
     return integers.reshape(*shape, block_size), scales.reshape(shape), zero_points.reshape(shape)
 
@@ -108,11 +109,13 @@ class _Panel:
         self._explained = np.full(width, -1, np.float32)
         self._scale, self._zero, self._fitted = np.zeros((3, width), np.float32)
 
-    def quantized(self) -> tuple[Uint8, Float32, Uint8]:
+    def quantized(self, *, symmetric: bool) -> tuple[Uint8, Float32, Uint8]:
         """Integers [blocks, block_size], scales [blocks] and zero points [blocks]."""
-        self._try_symmetric()
+        if not symmetric:
+            self._try_symmetric()
+        attempt = self._try_middle if symmetric else self._try_range
         for share in _RANGE_SHARES[self._bits]:
-            self._try_range(share)
+            attempt(share)
         for _ in range(_REFITS[self._bits]):
             self._round(self._fitted)
             self._weigh(self._fitted.copy(), self._zero.copy())
@@ -132,6 +135,13 @@ class _Panel:
         scale = np.maximum(self._high, -self._low) / np.float32(widest)
         self._round(scale)
         self._weigh(scale, np.where(larger_above, self._top - half, half).astype(np.float32))
+
+    def _try_middle(self, share: float) -> None:
+        """The grid with its zero in the middle over so much of the range: one level more below than above."""
+        half = 1 << (self._bits - 1)
+        scale = np.maximum(self._high / np.float32(half - 1), -self._low / np.float32(half)) * np.float32(share)
+        self._round(scale)
+        self._weigh(scale, np.full_like(scale, half))
 
     def _try_range(self, share: float) -> None:
         """Grids over so much of the range: one that keeps the lower end and, if that clips, one for the upper."""

@@ -69,12 +69,15 @@ def recipe(
     target: Target,
     activation_precision: ActivationPrecision | None = None,
     vocabulary: VocabularyPrecision | None = None,
+    *,
+    symmetric: bool = False,
 ) -> Recipe:
     """The recipe of a precision on a target.
 
     Args:
         precision: of "mixed", what a plan starts from: the formats of int4, and `planned` still empty.
         vocabulary: of the embedding and the head of int4 weights; None is int8.
+        symmetric: int4's blocks have no zero points.
         activation_precision: what products see of activations; None is int16 for int8 weights, int8 for others.
 
     Raises:
@@ -91,12 +94,14 @@ def recipe(
             f"--vocabulary {vocabulary}: expected int4 weights, got {precision}, whose vocabulary is stored alike or "
             "planned. Leave it out."
         )
+    if symmetric and precision != "int4":
+        raise UnsupportedError(f"--symmetric: expected int4 weights, got {precision}. Leave it out.")
     layers: Format
     embedding: Format
     if floats is not None:
         layers = embedding = Floats(floats)
     else:
-        layers = Blocks(8 if precision == "int8" else 4, block_size, _SCALES)
+        layers = Blocks(8 if precision == "int8" else 4, block_size, _SCALES, symmetric)
         # The vocabulary's matrix suffers most from 4 bits: on SmolLM2 they raise the mean KL from 0.31 to 0.44. In 8
         # bits it does not feel larger blocks, which spare a head that is read for every token a tenth of its bytes. At
         # 128 the kernel sums one row in another order than several: a batch would show in an answer's last bits.

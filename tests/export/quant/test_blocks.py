@@ -212,3 +212,16 @@ def test_importance_is_relative_within_a_block():
         np.testing.assert_array_equal(one, other)
     for one, other in zip(quantize(matrix, 4, 32, np.zeros(100, np.float32)), quantize(matrix, 4, 32), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@given(matrices())
+def test_a_symmetric_block_has_its_zero_in_the_middle(bits, case):
+    matrix, block_size = case
+    integers, scales, zero_points = quantize(matrix, bits, block_size, symmetric=True)
+
+    assert (zero_points == 1 << (bits - 1)).all()
+    assert integers.max(initial=0) < 1 << bits
+    levels = integers.astype(np.float64) - (1 << (bits - 1))
+    error = np.square((levels * scales[..., None]).reshape(-1, block_size) - blocks_of(matrix, block_size)).sum(1)
+    assert (error <= np.square(blocks_of(matrix, block_size)).sum(1) * (1 + 1e-5) + SMALLEST).all()
