@@ -152,13 +152,20 @@ def inspect(
 def verify(
     bundle: Folder,
     against: Annotated[Path | None, typer.Option(help="The checkpoint it was made from, to measure accuracy.")] = None,
+    numpy: Annotated[
+        bool, typer.Option("--numpy", help="Measure against bise's own reference even where transformers is installed.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")] = False,
 ) -> None:
-    """Prove a bundle's hashes, that its graph computes what its bytes say, and what quantization cost."""
+    """Prove a bundle's hashes, that its graph computes what its bytes say, and what quantization cost.
+
+    Accuracy of a folder in Hugging Face's form is measured against transformers, if the extra `reference` is installed.
+    """
     from json import dumps
 
     from rich.console import Console
 
+    from bise_export.oracle import bounded, independent
     from bise_export.report import render_report, report_json
     from bise_export.sources.open import open_checkpoint
     from bise_export.verify import verify as run
@@ -168,7 +175,7 @@ def verify(
     with _one_line_errors("verify"), console.status("reading the bundle") as status:
         stored = read_manifest(bundle)
         checkpoint = None if against is None else open_checkpoint(against)
-        report = run(bundle, checkpoint, status.update)
+        report = run(bundle, checkpoint, status.update, bounded if numpy else independent)
     if json:
         typer.echo(dumps(report_json(report, stored), indent=2))
     else:

@@ -85,9 +85,7 @@ class Transformers:
                 use_safetensors=True,
             ).eval()
         except (OSError, ValueError, RuntimeError) as error:
-            raise ExportError(
-                f"{folder}: transformers can't load it: {error}. Leave it out: pip uninstall transformers."
-            ) from error
+            raise ExportError(f"{folder}: transformers can't load it: {error}. Give --numpy.") from error
 
     def prepare(self, prompts: Sequence[Sequence[int]]) -> None:
         """Computes all logits, and lets the model go."""

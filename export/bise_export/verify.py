@@ -74,13 +74,19 @@ class VerifyReport:
         return found
 
 
-def verify(folder: Path, against: Checkpoint | None = None, step: Step = lambda _name: None) -> VerifyReport:
+def verify(
+    folder: Path,
+    against: Checkpoint | None = None,
+    step: Step = lambda _name: None,
+    oracle: Callable[[Checkpoint], Oracle] = independent,
+) -> VerifyReport:
     """Checks a published bundle.
 
     Args:
         folder: the bundle.
         against: the checkpoint it was made from, to measure accuracy.
         step: told what is about to be done, for a person who waits.
+        oracle: makes the reference that accuracy is measured against.
 
     Raises:
         BundleError: the bundle is not whole, or its graph does not load.
@@ -89,7 +95,7 @@ def verify(folder: Path, against: Checkpoint | None = None, step: Step = lambda 
     bundle = read_manifest(folder)
     step("checking every file's hash")
     files = sum(1 for _ in check_files(folder, bundle))
-    return measure(folder, bundle, against, step, files, independent)
+    return measure(folder, bundle, against, step, files, oracle)
 
 
 def measure(

@@ -86,7 +86,7 @@ def recipe(
     floats = _FLOATS.get(precision)
     if activation_precision is not None and (target != "cpu" or floats is not None):
         raise UnsupportedError(
-            f"--activations {activation_precision}: expected quantized weights on cpu, got {precision} on {target}, "
+            f"--activations {activation_precision}: expected int4 or int8 weights on cpu, got {precision} on {target}, "
             "where products are of floats. Leave it out."
         )
     if vocabulary is not None and precision != "int4":
