@@ -70,6 +70,40 @@ def test_two_plans_of_the_same_source_are_the_same_files(source, tmp_path, quiet
     assert one == other
 
 
+class Stopped:
+    """A progress at which the person presses Ctrl-C when the first matrices are written."""
+
+    def __init__(self):
+        self.steps = []
+
+    def step(self, name):
+        self.steps.append(name)
+
+    def warn(self, text):
+        raise AssertionError(text)
+
+    def weights(self, parameters):
+        pass
+
+    def advance(self, parameters):
+        if self.steps[-1].startswith("writing"):
+            raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_an_interrupted_one_goes_on_with_its_plan_to_the_same_bytes(source, tmp_path, quiet):
+    options, again = mixed(Bits(3.5), name="wide"), Stopped()
+    with pytest.raises(KeyboardInterrupt):
+        export(source, tmp_path / "bundle", options, Stopped())
+    again.advance = lambda _parameters: None
+
+    export(source, tmp_path / "bundle", options, again)
+
+    assert "measuring each matrix" not in again.steps
+    assert "calibrating" not in again.steps
+    assert contents(tmp_path / "bundle") == contents(export_folder(source, tmp_path / "whole", options, quiet))
+
+
 @pytest.mark.slow
 def test_more_bits_lose_less(source, tmp_path, quiet):
     lost = [
