@@ -25,7 +25,7 @@ _SMALLEST_PIECE_BYTES = 1 << 20
 _HELD_PER_BYTE = 4
 
 
-def parse_size(text: str) -> int:
+def parse_size(text: str, option: str) -> int:
     """Bytes of a size as a person writes it: "4GiB", "500 MB", "1073741824".
 
     Raises:
@@ -34,7 +34,7 @@ def parse_size(text: str) -> int:
     found = _SIZE.fullmatch(text.strip())
     if found is None:
         raise ExportError(
-            f"--max-memory: expected a size such as 4GiB or 500MB, got {text!r:.40}. Write a number and a unit."
+            f"{option}: expected a size such as 4GiB or 500MB, got {text!r:.40}. Write a number and a unit."
         )
     number, unit, binary = found.groups()
     return int(float(number) * (1024 if binary else 1000) ** _POWERS[(unit or "").upper()])

@@ -1,8 +1,11 @@
-"""Scales of the int8 KV cache, one per channel, from keys and values that the reference computes on a few prompts.
+"""What the reference sees on a few prompts: scales of the int8 KV cache, and how large each projection's inputs are.
 
-Measured on SmolLM2-135M-Instruct: keys and values rounded in the reference, KL in nats against unrounded ones over the
-716 positions of `prompts.VERIFICATION`, scales from `prompts.CALIBRATION`. "At 4,000" moves every key on by 4,000
-positions before it is rounded and back after: exact arithmetic would not notice.
+The sizes are mean squares of each input channel: the diagonal of what a layer's output error is to its weights' errors
+(LeCun et al., Optimal Brain Damage, 1990), and so what an error in each column of a matrix costs.
+
+Scales are one per channel. Measured on SmolLM2-135M-Instruct: keys and values rounded in the reference, KL in nats
+against unrounded ones over the 716 positions of `prompts.VERIFICATION`, scales from `prompts.CALIBRATION`. "At 4,000"
+moves every key on by 4,000 positions before it is rounded and back after: exact arithmetic would not notice.
 
     keys             values          mean KL   p99 KL   top-1   mean KL, top-1 at 4,000
     peak x 1.1       peak x 1.1      0.0016    0.011    97.8 %  0.62,   52 %
@@ -23,6 +26,7 @@ slow ones by next to nothing within a calibration prompt, so a channel's own pea
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -46,10 +50,22 @@ _LARGEST = 127
 _ZERO = 1e-20
 
 
-def calibrate(
-    spec: ModelSpec, weights: Mapping[str, Weight], prompts: Sequence[Sequence[int]]
-) -> tuple[LayerScales, ...]:
-    """Scales for every layer's keys and values; the same for the same weights and prompts.
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What one pass over the prompts tells.
+
+    Attributes:
+        scales: of every layer's keys and values.
+        mean_squares: of every input channel [columns] of each projection, by canonical name: "model.layers.0.mlp.…",
+            and "lm_head" for the output matrix, tied or not.
+    """
+
+    scales: tuple[LayerScales, ...]
+    mean_squares: Mapping[str, Float32]
+
+
+def calibrate(spec: ModelSpec, weights: Mapping[str, Weight], prompts: Sequence[Sequence[int]]) -> Calibration:
+    """The same for the same weights and prompts.
 
     Args:
         spec: the model's numbers.
@@ -74,12 +90,19 @@ def calibrate(
             )
         return keys, values
 
+    mean_squares: dict[str, Float32] = {}
+
+    def square(projection: str, x: Float32) -> None:
+        mean_squares[projection] = (np.einsum("tc,tc->c", x, x) / np.float32(len(x))).astype(np.float32)
+
     margin = _LARGE_MARGIN if _is_large(spec) else _MARGIN
-    Reference(spec, weights, cache=observe).hidden(_read(spec, prompts))
-    return tuple(
+    hidden = Reference(spec, weights, cache=observe, observe=square).hidden(_read(spec, prompts))
+    square("lm_head", np.concatenate(hidden))
+    scales = tuple(
         LayerScales(key=_scales(keys, margin), value=_scales(values, margin))
         for keys, values in zip(key_peaks, value_peaks, strict=True)
     )
+    return Calibration(scales, mean_squares)
 
 
 def calibrating_bytes(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> int:

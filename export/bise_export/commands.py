@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -13,13 +13,33 @@ from bise_export.errors import ExportError
 from bise_proto.bundle import BundleError
 from bise_proto.v1 import bundle_pb2
 
+if TYPE_CHECKING:
+    from bise_export.planning import Goal
+
 Folder = Annotated[Path, typer.Argument(help="A bundle's folder.")]
 
 
 def export(
     source: Annotated[Path, typer.Argument(help="A .gguf file, or a folder of safetensors (Hugging Face, Mistral).")],
     out: Annotated[Path, typer.Argument(help="Where the bundle goes; nothing may be there yet.")],
-    precision: Annotated[Literal["int4", "int8", "fp16", "fp32"], typer.Option(help="Of the weights.")] = "int4",
+    precision: Annotated[
+        Literal["int4", "int8", "fp16", "fp32"] | None,
+        typer.Option(help="Of the weights; int4 if none of --precision, --bits and --fit is given."),
+    ] = None,
+    bits: Annotated[
+        float | None,
+        typer.Option(
+            help="Choose 2, 4 or 8 bits and a block size for each matrix, by what they cost: at most so many bits on "
+            "average for each parameter of the model, scales and zero points included."
+        ),
+    ] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(
+            help="The same, for a bundle of at most this size, for instance 10GiB: all its files together, without the "
+            "memory that serving takes."
+        ),
+    ] = None,
     block_size: Annotated[
         Literal["32", "64", "128"], typer.Option(help="Weights that share a scale; see the note below.")
     ] = "32",
@@ -43,6 +63,9 @@ def export(
             "are computed again in the next prompt; if not given, where it pays: below some 4 billion parameters."
         ),
     ] = None,
+    symmetric: Annotated[
+        bool, typer.Option("--symmetric", help="int4 without zero points: smaller by a fortieth, and it loses more.")
+    ] = False,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",
     interop: Annotated[
         Literal["genai"] | None,
@@ -62,7 +85,8 @@ def export(
     """Turn a checkpoint into a quantized ONNX bundle.
 
     Blocks of 64 and 128 are smaller and faster than 32 and lose more. With int4 they also cost a promise: an answer may
-    differ in its last bits, and so at times in a token, between running alone and in a batch.
+    differ in its last bits, and so at times in a token, between running alone and in a batch. With --bits or --fit they
+    are the largest blocks that 4 bits may have, at the same price.
     """
     from rich.console import Console
 
@@ -74,21 +98,24 @@ def export(
 
     console = Console(stderr=True)
     with _one_line_errors("export"):
+        goal = _goal(precision, bits, fit)
         options = ExportOptions(
-            precision=precision,
+            precision="mixed" if goal else precision or "int4",
+            goal=goal,
             block_size=int(block_size),
             kv=kv,
             prompt_attention=prompt_attention,
             context=context,
             activations=activations,
             vocabulary=vocabulary,
+            symmetric=symmetric,
             target=target,
             interop=interop,
             name=name,
             version=version,
             overwrite=overwrite,
             verify=verify,
-            max_memory_bytes=None if max_memory is None else parse_size(max_memory),
+            max_memory_bytes=None if max_memory is None else parse_size(max_memory, "--max-memory"),
         )
         try:
             with Bar(console) as bar:
@@ -137,6 +164,18 @@ def package(
         console.print(f"note: {note}", markup=False)
 
 
+def _goal(precision: str | None, bits: float | None, fit: str | None) -> Goal | None:
+    from bise_export.budget import parse_size
+    from bise_export.planning import Bits, Fit
+
+    given = {"--precision": precision, "--bits": bits, "--fit": fit}
+    if len(named := [name for name, value in given.items() if value is not None]) > 1:
+        raise ExportError(f"expected one of {', '.join(given)}, got {' and '.join(named)}. Leave out all but one.")
+    if bits is not None:
+        return Bits(bits)
+    return None if fit is None else Fit(parse_size(fit, "--fit"))
+
+
 def inspect(
     bundle: Folder,
     json: Annotated[bool, typer.Option("--json", help="Print the manifest itself.")] = False,
@@ -163,16 +202,21 @@ def verify(
         list[Path] | None,
         typer.Option(help="A public key in PEM; one of those given must have signed the bundle. May be repeated."),
     ] = None,
+    numpy: Annotated[
+        bool, typer.Option("--numpy", help="Measure against bise's own reference even where transformers is installed.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")] = False,
 ) -> None:
     """Prove a bundle's signature and hashes, that its graph computes what it says, and what quantization cost.
 
-    A signature is proved with --trusted-key only, and before anything else of the bundle is read.
+    A signature is proved with --trusted-key only, and before anything else of the bundle is read. Accuracy of a folder
+    in Hugging Face's form is measured against transformers, if the extra `reference` is installed.
     """
     from json import dumps
 
     from rich.console import Console
 
+    from bise_export.oracle import bounded, independent
     from bise_export.report import render_report, report_json
     from bise_export.sources.open import open_checkpoint
     from bise_export.verify import verify as run
@@ -182,7 +226,7 @@ def verify(
     with _one_line_errors("verify"), console.status("reading the bundle") as status:
         stored, signer = _signed(bundle, trusted_key) if trusted_key else (read_manifest(bundle), None)
         checkpoint = None if against is None else open_checkpoint(against)
-        report = run(bundle, checkpoint, status.update)
+        report = run(bundle, checkpoint, status.update, bounded if numpy else independent)
     if json:
         typer.echo(dumps(report_json(report, stored, signer), indent=2))
     else:

@@ -63,7 +63,7 @@ def matrices(spec: ModelSpec, recipe: Recipe) -> list[Matrix]:
     def packed(name: str, parts: tuple[str, ...], form: Format, kind: str) -> Matrix:
         weights = tuple(f"{part}.weight" for part in parts)
         rows, columns = sum(shapes[weight][0] for weight in weights), shapes[weights[0]][1]
-        return Matrix(name, weights, rows, columns, form, kind, _bias(name, parts, shapes))
+        return Matrix(name, weights, rows, columns, recipe.planned.get(name, form), kind, _bias(name, parts, shapes))
 
     vocabulary = recipe.embedding.dividing(spec.hidden_size)
     found = [packed(EMBEDDING, (EMBEDDING,), vocabulary, "embedding")]

@@ -94,7 +94,7 @@ class Blocked:
 
     quantized: Tensor
     scales: Tensor
-    zero_points: Tensor
+    zero_points: Tensor | None
     bits: int
     block_size: int
     columns: int
@@ -114,10 +114,13 @@ class Blocked:
     def rows(self, start: int, stop: int) -> Float32:
         count, blocks = stop - start, -(-self.columns // self.block_size)
         packed = self.quantized.rows(start, stop).astype(np.uint8, copy=False).reshape(count, -1)
-        zeros = self.zero_points.rows(start, stop).astype(np.uint8, copy=False).reshape(count, -1)
         scales = self.scales.rows(start, stop).astype(np.float32).reshape(count, blocks, 1)
         values = unpack(packed, self.bits, blocks * self.block_size).astype(np.float32).reshape(count, blocks, -1)
-        values -= unpack(zeros, self.bits, blocks)[..., None]
+        if self.zero_points is None:
+            values -= 1 << (self.bits - 1)
+        else:
+            zeros = self.zero_points.rows(start, stop).astype(np.uint8, copy=False).reshape(count, -1)
+            values -= unpack(zeros, self.bits, blocks)[..., None]
         values *= scales
         return values.reshape(count, -1)[:, : self.columns]
 
@@ -138,6 +141,12 @@ class Decoded:
         self._initializers = {initializer.name: initializer for initializer in graph.initializer}
         self._blocks = {
             node.input[_BLOCK_OPERATORS[node.op_type]]: {each.name: each.i for each in node.attribute}
+            for node in graph.node
+            if node.op_type in _BLOCK_OPERATORS
+        }
+        # Both operators take them as the fourth input, if at all.
+        self._zero_points = {
+            node.input[_BLOCK_OPERATORS[node.op_type]]: (*node.input[3:4], "")[0]
             for node in graph.node
             if node.op_type in _BLOCK_OPERATORS
         }
@@ -193,10 +202,11 @@ class Decoded:
                 f"got {bits} bits, block size {block_size}. Export the model again."
             )
         blocks = -(-columns // block_size)
+        zero_points = self._zero_points[f"{name}.weight_quantized"]
         return Blocked(
             quantized=self._tensor(f"{name}.weight_quantized", (rows, blocks * block_size * bits // 8)),
             scales=self._tensor(f"{name}.weight_scales", (rows, blocks)),
-            zero_points=self._tensor(f"{name}.weight_zero_points", (rows, -(-blocks * bits // 8))),
+            zero_points=self._tensor(zero_points, (rows, -(-blocks * bits // 8))) if zero_points else None,
             bits=bits,
             block_size=block_size,
             columns=columns,

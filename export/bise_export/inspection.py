@@ -102,9 +102,12 @@ def _accuracy(bundle: bundle_pb2.Bundle) -> Iterable[tuple[str, str]]:
         yield "not measured", "`bise verify BUNDLE --against CHECKPOINT` measures it"
         return
     accuracy = bundle.accuracy
-    yield "against", f"{accuracy.reference}, {accuracy.positions:,} positions of {accuracy.prompts} prompts"
+    yield "against", f"{accuracy.reference} {accuracy.reference_version}".strip()
+    yield "measured on", f"{accuracy.positions:,} positions of {accuracy.prompts} prompts"
     yield "same next token", f"{accuracy.top1_agreement:.1%}"
     yield "KL divergence", f"mean {accuracy.mean_kl:.3g}, 99th percentile {accuracy.p99_kl:.3g} nats"
+    if accuracy.perplexity_ratio:
+        yield "perplexity", f"{accuracy.perplexity_ratio:.4g} times the checkpoint's"
     yield "largest difference", f"{accuracy.max_logit_difference:.3g} of a logit"
 
 

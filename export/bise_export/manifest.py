@@ -84,10 +84,10 @@ def write_manifest(folder: Path, bundle: bundle_pb2.Bundle, sources: Iterable[Pa
 
 
 def _quantization(recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[Vector]) -> bundle_pb2.Quantization:
-    classes: dict[str, bundle_pb2.TensorClass] = {}
+    classes: dict[tuple[str, str], bundle_pb2.TensorClass] = {}
 
     def count(kind: str, form: str, parameters: int, size_bytes: int) -> None:
-        found = classes.setdefault(kind, bundle_pb2.TensorClass(name=kind, format=form))
+        found = classes.setdefault((kind, form), bundle_pb2.TensorClass(name=kind, format=form))
         found.parameters += parameters
         found.bytes += size_bytes
 
@@ -111,6 +111,6 @@ def _quantization(recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[
 
 
 def _activations(recipe: Recipe) -> str:
-    if not recipe.precision.startswith("int") or recipe.target != "cpu":
+    if not recipe.quantized or recipe.target != "cpu":
         return recipe.activations.name
     return "int16" if recipe.two_pass else "int8"

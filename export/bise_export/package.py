@@ -91,7 +91,7 @@ def package(file: Path, target: Path, options: PackageOptions, progress: Steps) 
         progress.step("proving it against the graph as it came")
         agreement = prove(file, folder, MODEL_FILE, decoder, facts.head_dim, facts.vocab_size)
         bundle = _manifest(decoder, facts, written, context, options, file.resolve().parent.name)
-        bundle.accuracy.CopyFrom(accuracy_message(agreement, _REFERENCE))
+        bundle.accuracy.CopyFrom(accuracy_message(agreement, _REFERENCE, version("onnxruntime")))
         progress.step("hashing and publishing")
         write_manifest(folder, bundle, (*decoder.files, *facts.files, *tokenizer.files))
     return bundle

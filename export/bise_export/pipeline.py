@@ -1,47 +1,49 @@
-"""The export, on one screen: open → plan → graph → calibrate → quantize and write → verify → publish."""
+"""The export, on one screen: open → calibrate → plan → graph → quantize and write → verify → publish."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from math import inf, isfinite, prod
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 
 from bise_export import contents, genai, resumption
 from bise_export.budget import Ceiling
-from bise_export.calibration import calibrate, calibrating_bytes
 from bise_export.contents import Matrix
 from bise_export.errors import ExportError, UnsupportedError
+from bise_export.findings import Findings
 from bise_export.graph import decoder, rope
 from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
 from bise_export.graph.prompt_attention import chosen
 from bise_export.journal import Journal
 from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, manifest, write_manifest
-from bise_export.prompts import CALIBRATION, token_prompts
+from bise_export.planning import Around, Goal, smallest
 from bise_export.publish import check_room, published
-from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision, scales_from_text, scales_text
+from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision
 from bise_export.quant.recipes import (
     ActivationPrecision,
     Precision,
     PromptAttention,
+    Recipe,
     Target,
     VocabularyPrecision,
     recipe,
 )
+from bise_export.quant.sensitivity import stored_bytes
 from bise_export.quant.store import store_matrices, store_vectors
 from bise_export.sources.checkpoint import Checkpoint
 from bise_export.sources.open import open_checkpoint
-from bise_export.sources.watched import Watched
 from bise_export.spec import ModelSpec
-from bise_export.verify import accuracy_message, measure, measure_accuracy
-from bise_export.writer import Layout, WeightFile
+from bise_export.steps import Progress
+from bise_export.verify import measure, measure_accuracy
+from bise_export.writer import ALIGNMENT_BYTES, Layout, WeightFile
 from bise_proto.v1 import bundle_pb2
 
 Interop = Literal["genai"]
@@ -54,17 +56,15 @@ _LARGEST_TENSORS = 3
 # int8 598 MB, fp32 1,050 MB, fp16 1,130 MB.
 _MEASURING_BYTES = 260_000_000
 _LOGITS_BYTES = 4 * 200 * 4
-_LOADED_COPIES: Mapping[Precision, float] = {"int4": 1.25, "int8": 1.25, "fp16": 2.75, "fp32": 1.25}
+_LOADED_COPIES: Mapping[Precision, float] = {"mixed": 1.25, "int4": 1.25, "int8": 1.25, "fp16": 2.75, "fp32": 1.25}
 _DEFAULT_CONTEXT = 32768
-# The journal's entry for the cache's scales; matrices' are under their own names.
-_SCALES = "kv_scales"
 # The cache a person gets who names none, by target and precision. Measured on SmolLM2, 716 positions: beside 8-bit
 # weights an int8 cache costs as much as all else together (mean KL 0.0068 and 93.4 % the same next token, against
 # 0.0045 and 95.5 % with fp32); beside 4-bit weights it is lost in theirs. fp16 loses nothing, but the CPU kernel
 # converts its whole capacity at each step: 16 ms a token instead of 6.5. The CUDA kernel has no fp32.
 _DEFAULT_KV: Mapping[Target, Mapping[Precision, KvPrecision]] = {
-    "cpu": {"int4": "int8", "int8": "fp32", "fp16": "fp32", "fp32": "fp32"},
-    "cuda": {"int4": "fp16", "int8": "fp16", "fp16": "fp16", "fp32": "fp16"},
+    "cpu": {"mixed": "int8", "int4": "int8", "int8": "fp32", "fp16": "fp32", "fp32": "fp32"},
+    "cuda": {"mixed": "fp16", "int4": "fp16", "int8": "fp16", "fp16": "fp16", "fp32": "fp16"},
 }
 
 
@@ -73,11 +73,14 @@ class ExportOptions:
     """What a person can choose.
 
     Attributes:
-        block_size: elements that share a scale; for int4 and int8.
+        precision: "mixed" goes with a `goal`.
+        block_size: elements that share a scale, for int4 and int8; of "mixed", the largest block that 4 bits may have.
+        goal: the size that formats are chosen for, matrix by matrix.
         kv: the cache's element type; None is int8 for int4 weights and fp32 for others, on cuda fp16.
         activations: what products of quantized weights see, on cpu; None is int16 for int8 weights, int8 for int4.
         vocabulary: of the embedding and head of int4 weights; None is int8, int4 is faster and loses more.
         prompt_attention: over an int8 cache on cpu; None is float where that pays.
+        symmetric: int4's blocks without zero points: smaller by a fortieth, and they lose more.
         context: tokens one row may hold; None is the trained context, at most 32,768.
         name: of the bundle; None is the checkpoint's.
         overwrite: replace a bundle that is there.
@@ -89,12 +92,14 @@ class ExportOptions:
 
     precision: Precision = "int4"
     block_size: int = 32
+    goal: Goal | None = None
     kv: KvPrecision | None = None
     prompt_attention: PromptAttention | None = None
     context: int | None = None
     target: Target = "cpu"
     activations: ActivationPrecision | None = None
     vocabulary: VocabularyPrecision | None = None
+    symmetric: bool = False
     name: str | None = None
     version: str = "1"
     overwrite: bool = False
@@ -102,26 +107,6 @@ class ExportOptions:
     threads: int = os.cpu_count() or 1
     interop: Interop | None = None
     max_memory_bytes: int | None = None
-
-
-class Progress(Protocol):
-    """Who is told how the export goes."""
-
-    def step(self, name: str) -> None:
-        """A new step begins."""
-        ...
-
-    def warn(self, text: str) -> None:
-        """Something a person should know; the export goes on."""
-        ...
-
-    def weights(self, parameters: int) -> None:
-        """So many parameters are to be gone through in this step."""
-        ...
-
-    def advance(self, parameters: int) -> None:
-        """So many more are done; called from one thread."""
-        ...
 
 
 def export(source: Path, target: Path, options: ExportOptions, progress: Progress) -> bundle_pb2.Bundle:
@@ -146,25 +131,45 @@ def export_checkpoint(
     notes = _rope_notes(checkpoint.spec, context)
     spec = checkpoint.spec.for_context(context)
     checkpoint = replace(checkpoint, spec=spec)
-    plan = recipe(options.precision, options.block_size, options.target, options.activations, options.vocabulary)
-    matrices, vectors = contents.matrices(spec, plan), contents.vectors(spec)
-    kind, layout = _cache_kind(options), Layout()
-    plan = replace(plan, prompt_attention=chosen(options.prompt_attention, options.target, kind, spec))
-    model = decoder.build(spec, plan, kind, context, layout, WEIGHT_FILE, version("bise"))
+    base = recipe(
+        options.precision,
+        options.block_size,
+        options.target,
+        options.activations,
+        options.vocabulary,
+        symmetric=options.symmetric,
+    )
+    vectors, kind = contents.vectors(spec), _cache_kind(options)
+    base = replace(base, prompt_attention=chosen(options.prompt_attention, options.target, kind, spec))
+    _check_goal(options)
+
+    def build(wanted: Recipe) -> tuple[ir.Model, Layout]:
+        layout = Layout()
+        return decoder.build(spec, wanted, kind, context, layout, WEIGHT_FILE, version("bise")), layout
+
     ceiling = Ceiling(options.max_memory_bytes or inf)
     head_bytes = 4 * spec.head_dim * spec.hidden_size
     ceiling.pieces(options.threads, head_bytes)  # refuses what is too low before anything is done
     deciding = replace(options, threads=1, max_memory_bytes=None, verify=None, overwrite=False)
-    identity = resumption.identity(checkpoint, layout, deciding)
+    base_layout = build(base)[1]
+    identity = resumption.identity(checkpoint, base_layout, deciding)
     with published(target, replace=options.overwrite, identity=identity) as draft:
         folder, journal = draft.folder, draft.journal
         if draft.problem:
             progress.warn(f"what an earlier export left beside {target} is not used: {draft.problem}.")
-        check_room(folder, layout.size_bytes - resumption.clear(folder, WEIGHT_FILE))
+        check_room(folder, base_layout.size_bytes - resumption.clear(folder, WEIGHT_FILE))
         tokenizer = checkpoint.write_tokenizer(folder)
         if options.interop:
             genai.check(options.target, folder, tokenizer.tokenizer)
-        cache = _calibrated(kind, checkpoint, folder, tokenizer.tokenizer, ceiling, journal, progress)
+        findings = Findings(checkpoint, folder, tokenizer.tokenizer, ceiling, journal, progress)
+        cache, importance, plan = findings.cache(kind), {}, base
+        if base.weighted:
+            importance = findings.importance(contents.matrices(spec, base))
+        if options.goal is not None:
+            around = _around(folder, options.goal, base, spec, build)
+            plan = replace(base, planned=findings.plan(options.goal, base, importance, around))
+        model, layout = build(plan)
+        matrices = contents.matrices(spec, plan)
         with WeightFile(folder / WEIGHT_FILE, layout, resumes=journal.resumes) as file:
             missing = _still_to_write(matrices, file, journal, progress)
             pieces = ceiling.pieces(options.threads, head_bytes)  # of what calibration left
@@ -176,6 +181,7 @@ def export_checkpoint(
                 file,
                 pieces,
                 progress.advance,
+                importance=importance,
                 ceiling=ceiling,
                 finished=resumption.recorder(file, journal),
             )
@@ -231,32 +237,30 @@ def _cache_kind(options: ExportOptions) -> Cache:
     return Int8Cache(()) if kv == "int8" else FloatCache(np.dtype(np.float16 if kv == "fp16" else np.float32))
 
 
-def _calibrated(
-    kind: Cache,
-    checkpoint: Checkpoint,
-    folder: Path,
-    tokenizer: bundle_pb2.Tokenizer,
-    ceiling: Ceiling,
-    journal: Journal,
-    progress: Progress,
-) -> Cache:
-    if not isinstance(kind, Int8Cache):
-        return kind
-    spec = checkpoint.spec
-    if (known := journal.get(_SCALES)) is not None:
-        return Int8Cache(scales_from_text(known, spec.num_layers, spec.num_kv_heads, spec.head_dim))
-    progress.step("calibrating the int8 cache")
-    prompts = token_prompts(folder, tokenizer, CALIBRATION)
-    ceiling.check(calibrating_bytes(spec, prompts), "to calibrate the cache", ", or --kv fp32")
-    watched = {
-        name: Watched(weight, progress.advance)
-        for name, weight in checkpoint.weights.items()
-        if name.startswith("model.layers.")  # each is read once; of the embedding only the prompts' rows
-    }
-    progress.weights(sum(prod(weight.shape) for weight in watched.values()))
-    scales = calibrate(spec, {**checkpoint.weights, **watched}, prompts)
-    journal.add(_SCALES, scales_text(scales))
-    return Int8Cache(scales)
+def _check_goal(options: ExportOptions) -> None:
+    if (options.precision == "mixed") != (options.goal is not None):
+        raise UnsupportedError(
+            f"--precision {options.precision}: expected --bits or --fit with mixed precision and with no other. "
+            "Choose one of them."
+        )
+
+
+def _around(
+    folder: Path, goal: Goal, base: Recipe, spec: ModelSpec, build: Callable[[Recipe], tuple[ir.Model, Layout]]
+) -> Around:
+    """What the bundle in `folder`, whose tokenizer is there, holds beside its matrices."""
+    least = replace(base, planned=smallest(contents.matrices(spec, base), base.block_size, goal.alignment_bytes))
+    model, layout = build(least)
+    matrices, vectors = contents.matrices(spec, least), contents.vectors(spec)
+    in_weight_file = layout.size_bytes - sum(stored_bytes(each, each.format, ALIGNMENT_BYTES) for each in matrices)
+    tokenizer_bytes = sum(
+        path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != WEIGHT_FILE
+    )
+    return Around(
+        parameters=sum(each.rows * each.columns for each in matrices) + sum(each.size for each in vectors),
+        vector_bytes=sum(each.size for each in vectors) * base.activations.itemsize,
+        file_bytes=in_weight_file + ir.to_proto(model).ByteSize() + tokenizer_bytes,
+    )
 
 
 def _store_tables(file: WeightFile, spec: ModelSpec, context: int, dtype: np.dtype[np.floating], cache: Cache) -> None:
@@ -293,4 +297,4 @@ def _accuracy(
         problems = [*problems, "the graph's logits: expected finite numbers, got others. Choose a higher --precision."]
     if problems:
         raise ExportError(" ".join(problems))
-    return accuracy_message(accuracy)
+    return accuracy

@@ -33,9 +33,17 @@ All are [tokens, kv_heads, head_dim], the keys rotated; called once for each lay
 """
 
 
+Observer = Callable[[str, Float32], None]
+"""(projection, input [tokens, columns]): called with what each projection is given, before it is used."""
+
+
 def float32_cache(_layer: int, keys: Float32, values: Float32) -> tuple[Float32, Float32]:
     """A cache that loses nothing."""
     return keys, values
+
+
+def _unobserved(_projection: str, _x: Float32) -> None:
+    """Nobody looks."""
 
 
 class Reference:
@@ -45,6 +53,7 @@ class Reference:
         spec: the model's numbers.
         weights: every name of `spec.weight_shapes()`.
         cache: what the KV cache does to keys and values (observe them, or round them as an exported one would).
+        observe: told what every projection is given, by its canonical name.
         chunk_bytes: see `CHUNK_BYTES`.
 
     Raises:
@@ -57,6 +66,7 @@ class Reference:
         weights: Mapping[str, Weight],
         *,
         cache: Cache = float32_cache,
+        observe: Observer = _unobserved,
         chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         for name, shape in spec.weight_shapes().items():
@@ -66,6 +76,7 @@ class Reference:
         self.spec = spec
         self._weights = weights
         self._cache = cache
+        self._observe = observe
         self._chunk_bytes = chunk_bytes
 
     def logits(self, prompts: Sequence[Sequence[int]]) -> list[Float32]:
@@ -89,23 +100,43 @@ class Reference:
 
     def hidden(self, prompts: Sequence[Sequence[int]]) -> list[Float32]:
         """The state [tokens, hidden] that the output matrix sees (after the last norm), of every prompt."""
+        if not prompts:
+            return []
+        lengths = [len(prompt) for prompt in prompts]
+        x = self.embedded(prompts)
+        for layer in range(self.spec.num_layers):
+            x = self.layer(layer, x, lengths)
+        return self.normed(x, lengths)
+
+    def embedded(self, prompts: Sequence[Sequence[int]]) -> Float32:
+        """The state [all tokens, hidden] that the first layer sees.
+
+        Raises:
+            ExportError: a prompt is empty or holds an id outside the vocabulary.
+        """
         for index, prompt in enumerate(prompts):
             if not prompt or not 0 <= min(prompt) <= max(prompt) < self.spec.vocab_size:
                 raise ExportError(
                     f"prompt {index}: expected one or more ids from 0 to {self.spec.vocab_size - 1}, got {list(prompt)}"
                 )
-        if not prompts:
-            return []
-        lengths = [len(prompt) for prompt in prompts]
-        x = self._embed(np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts]))  # [all tokens, hidden]
-        norms = self.spec.norms
-        for layer in range(self.spec.num_layers):
-            prefix = f"model.layers.{layer}."
-            update = self._attention(layer, self._norm(x, prefix + norms.attention_in), lengths)
-            x += update if norms.attention_out is None else self._norm(update, prefix + norms.attention_out)
-            update = self._mlp(layer, self._norm(x, prefix + norms.mlp_in))
-            x += update if norms.mlp_out is None else self._norm(update, prefix + norms.mlp_out)
+        return self._embed(np.concatenate([np.asarray(prompt, np.int64) for prompt in prompts]))
+
+    def layer(self, layer: int, x: Float32, lengths: Sequence[int]) -> Float32:
+        """The state [all tokens, hidden] after a layer, of the state before it; `lengths` are the prompts'."""
+        norms, prefix = self.spec.norms, f"model.layers.{layer}."
+        update = self._attention(layer, self._norm(x, prefix + norms.attention_in), lengths)
+        x = x + (update if norms.attention_out is None else self._norm(update, prefix + norms.attention_out))
+        update = self._mlp(layer, self._norm(x, prefix + norms.mlp_in))
+        x += update if norms.mlp_out is None else self._norm(update, prefix + norms.mlp_out)
+        return x
+
+    def normed(self, x: Float32, lengths: Sequence[int]) -> list[Float32]:
+        """The state that the output matrix sees, prompt by prompt, of the state after the last layer."""
         return _split(self._norm(x, "model.norm"), lengths)
+
+    def logits_of(self, x: Float32, lengths: Sequence[int]) -> Iterator[Float32]:
+        """Next-token logits, prompt by prompt, of the state after the last layer."""
+        return self.each_projected(self.normed(x, lengths))
 
     def _embed(self, ids: NDArray[np.int64]) -> Float32:
         table = self._weights["model.embed_tokens.weight"]
@@ -120,6 +151,7 @@ class Reference:
         return normed
 
     def _project(self, x: Float32, name: str) -> Float32:
+        self._observe(name, x)
         weight = self._weights[f"{name}.weight"]
         rows, columns = weight.shape
         step = max(1, self._chunk_bytes // (4 * columns))

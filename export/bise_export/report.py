@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from google.protobuf import json_format
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from bise_export.oracle import Numpy
 from bise_export.page import facts, section, table
 from bise_export.verify import VerifyReport, accuracy_message
 from bise_proto.v1 import bundle_pb2
 
 _ROWS: tuple[tuple[str, Callable[[bundle_pb2.Accuracy], str]], ...] = (
-    ("against", lambda found: found.reference),
+    ("against", lambda found: f"{found.reference} {found.reference_version}".strip()),
     ("positions", lambda found: f"{found.positions:,} of {found.prompts} prompts"),
     ("same next token", lambda found: f"{found.top1_agreement:.1%}"),
     ("mean KL", lambda found: f"{found.mean_kl:.3g} nats"),
     ("99th percentile of KL", lambda found: f"{found.p99_kl:.3g} nats"),
+    ("perplexity ratio", lambda found: f"{found.perplexity_ratio:.4g}" if found.perplexity_ratio else "not measured"),
     ("largest logit difference", lambda found: f"{found.max_logit_difference:.3g}"),
 )
 
@@ -56,9 +59,9 @@ def report_json(report: VerifyReport, stored: bundle_pb2.Bundle, signer: str | N
         "signer": signer,
         "files": report.files,
         "warnings": list(report.warnings),
-        "parity": _values(accuracy_message(report.parity)) if report.parity else None,
+        "parity": _values(accuracy_message(report.parity, Numpy.name, version("numpy"))) if report.parity else None,
         "parity_limit": report.parity_limit,
-        "accuracy": _values(accuracy_message(report.accuracy)) if report.accuracy else None,
+        "accuracy": _values(report.accuracy) if report.accuracy else None,
         "stored_accuracy": _values(stored.accuracy) if stored.HasField("accuracy") else None,
         "problems": report.problems,
     }
@@ -83,7 +86,7 @@ def _proofs(report: VerifyReport, signer: str | None) -> Iterable[tuple[str, str
 def _accuracy(report: VerifyReport, stored: bundle_pb2.Bundle) -> RenderableType:
     columns: list[tuple[str, bundle_pb2.Accuracy]] = []
     if report.accuracy:
-        columns.append(("measured now", accuracy_message(report.accuracy)))
+        columns.append(("measured now", report.accuracy))
     if stored.HasField("accuracy"):
         columns.append(("in the manifest", stored.accuracy))
     kind = Text(f"{stored.quantization.precision or 'foreign'} weights, {stored.kv_cache.dtype} cache")

@@ -19,6 +19,7 @@ from bise_export.architecture import spec_of
 from bise_export.calibration import int8_cache
 from bise_export.decoded import Decoded, read_model
 from bise_export.errors import SourceError, UnsupportedError
+from bise_export.oracle import Numpy, Oracle, bounded, independent
 from bise_export.prompts import VERIFICATION, token_prompts
 from bise_export.reference import Reference, float32_cache
 from bise_export.runner import Runner
@@ -26,8 +27,6 @@ from bise_export.sources.checkpoint import Checkpoint
 from bise_export.spec import ModelSpec
 from bise_proto.bundle import FOREIGN, check_files, read_manifest
 from bise_proto.v1 import bundle_pb2
-
-REFERENCE_NAME = "numpy float32"
 
 # Largest mean KL, in nats, that parity may show, by target and whether the cache is int8. SmolLM2 measured on the CPU:
 # 2e-11 to 9e-11 with a float cache at any precision; 2e-4 to 3e-4 with an int8 one, where a key or value that differs
@@ -40,9 +39,6 @@ _PARITY_LIMITS = {
     ("cuda", True): 5e-3,
 }
 _FLOAT_ACTIVATIONS = 1
-# Beside a loaded graph the reference takes its weights in smaller pieces than it would alone.
-_CHUNK_BYTES = 16 << 20
-
 Step = Callable[[str], None]
 
 
@@ -55,14 +51,14 @@ class VerifyReport:
         warnings: onnxruntime's, from loading the graph.
         parity: the graph against its own bytes; None for another exporter's, which only onnxruntime can compute.
         parity_limit: the mean KL that parity may show.
-        accuracy: the graph against the checkpoint, if one was given.
+        accuracy: the graph against the checkpoint, if one was given, in the manifest's form.
     """
 
     files: int
     warnings: tuple[str, ...]
     parity: Agreement | None
     parity_limit: float
-    accuracy: Agreement | None
+    accuracy: bundle_pb2.Accuracy | None
 
     @property
     def problems(self) -> list[str]:
@@ -78,13 +74,19 @@ class VerifyReport:
         return found
 
 
-def verify(folder: Path, against: Checkpoint | None = None, step: Step = lambda _name: None) -> VerifyReport:
+def verify(
+    folder: Path,
+    against: Checkpoint | None = None,
+    step: Step = lambda _name: None,
+    oracle: Callable[[Checkpoint], Oracle] = independent,
+) -> VerifyReport:
     """Checks a published bundle.
 
     Args:
         folder: the bundle.
         against: the checkpoint it was made from, to measure accuracy.
         step: told what is about to be done, for a person who waits.
+        oracle: makes the reference that accuracy is measured against.
 
     Raises:
         BundleError: the bundle is not whole, or its graph does not load.
@@ -101,7 +103,7 @@ def verify(folder: Path, against: Checkpoint | None = None, step: Step = lambda 
                 "Its accuracy against the graph it came from stands in the manifest: `bise inspect`."
             )
         return VerifyReport(files, (), None, 0.0, None)
-    return measure(folder, bundle, against, step, files)
+    return measure(folder, bundle, against, step, files, oracle)
 
 
 def measure(
@@ -110,21 +112,26 @@ def measure(
     against: Checkpoint | None = None,
     step: Step = lambda _name: None,
     files: int = 0,
+    oracle: Callable[[Checkpoint], Oracle] = bounded,
 ) -> VerifyReport:
     """As `verify`, for a bundle whose manifest is not written yet: its files are taken as they are."""
-    accuracy = None if against is None else measure_accuracy(folder, bundle, against, step)
+    accuracy = None if against is None else measure_accuracy(folder, bundle, against, step, oracle)
     decoded = Decoded(folder, bundle)
     target, int8 = bundle.graph.target, bundle.kv_cache.dtype == "int8"
     step("running the graph against its own decoded weights")
     model = with_float_activations(read_model(folder / bundle.graph.model_file))
     cache = int8_cache(decoded.kv_scales()) if int8 else float32_cache
-    parity, warnings = _run(folder, bundle, model, Reference(decoded.spec, decoded.weights(), cache=cache))
+    parity, warnings = _run(folder, bundle, model, Numpy(Reference(decoded.spec, decoded.weights(), cache=cache)))
     return VerifyReport(files, warnings, parity, _PARITY_LIMITS[target, int8], accuracy)
 
 
 def measure_accuracy(
-    folder: Path, bundle: bundle_pb2.Bundle, against: Checkpoint, step: Step = lambda _name: None
-) -> Agreement:
+    folder: Path,
+    bundle: bundle_pb2.Bundle,
+    against: Checkpoint,
+    step: Step = lambda _name: None,
+    oracle: Callable[[Checkpoint], Oracle] = bounded,
+) -> bundle_pb2.Accuracy:
     """The graph as it ships against the checkpoint's weights; the bundle's manifest need not be written yet.
 
     Raises:
@@ -138,21 +145,23 @@ def measure_accuracy(
             f"{against.name}: expected the checkpoint that {folder} was made from, got another model: "
             f"{checkpoint_spec} instead of {spec}. Verify against the right one, or with none."
         )
-    step("running the graph as it ships against the checkpoint's weights")
+    chosen = oracle(replace(against, spec=checkpoint_spec))
+    step(f"running the graph as it ships against the checkpoint's weights in {chosen.name}")
     model = read_model(folder / bundle.graph.model_file).SerializeToString()
-    reference = Reference(checkpoint_spec, against.weights, chunk_bytes=_CHUNK_BYTES)
-    return _run(folder, bundle, model, reference)[0]
+    return accuracy_message(_run(folder, bundle, model, chosen)[0], chosen.name, chosen.version)
 
 
-def accuracy_message(accuracy: Agreement, reference: str = REFERENCE_NAME) -> bundle_pb2.Accuracy:
-    """The manifest's form of an accuracy."""
+def accuracy_message(accuracy: Agreement, reference: str, version: str) -> bundle_pb2.Accuracy:
+    """The manifest's form of an accuracy against a reference of this name and version."""
     return bundle_pb2.Accuracy(
         reference=reference,
+        reference_version=version,
         prompts=accuracy.prompts,
         positions=accuracy.positions,
         mean_kl=accuracy.mean_kl,
         p99_kl=accuracy.p99_kl,
         top1_agreement=accuracy.top1_agreement,
+        perplexity_ratio=accuracy.perplexity_ratio,
         max_logit_difference=accuracy.max_logit_difference,
     )
 
@@ -192,13 +201,11 @@ def _architecture(spec: ModelSpec) -> ModelSpec:
     return replace(spec, bos_token_id=None, eos_token_ids=())
 
 
-def _run(
-    folder: Path, bundle: bundle_pb2.Bundle, model: bytes, reference: Reference
-) -> tuple[Agreement, tuple[str, ...]]:
-    """Runs graph and reference over the verification prompts: how they agree, and what onnxruntime warned of."""
+def _run(folder: Path, bundle: bundle_pb2.Bundle, model: bytes, oracle: Oracle) -> tuple[Agreement, tuple[str, ...]]:
+    """Runs graph and oracle over the verification prompts: how they agree, and what onnxruntime warned of."""
     prompts = [ids[: bundle.graph.context] for ids in token_prompts(folder, bundle.tokenizer, VERIFICATION)]
-    states = reference.hidden(prompts)  # before the graph is loaded, so that only one of the two is in memory
+    oracle.prepare(prompts)  # before the graph is loaded, so that only one of the two is in memory
     runner = Runner(folder, model, bundle.graph.target, max(map(len, prompts)))
-    expected = reference.each_projected(states)
-    agreement = compare((one, runner.logits(prompt)) for one, prompt in zip(expected, prompts, strict=True))
+    expected = oracle.each_logits()
+    agreement = compare((prompt, one, runner.logits(prompt)) for one, prompt in zip(expected, prompts, strict=True))
     return agreement, runner.warnings

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bise_export.errors import ExportError
 
 # onnxruntime maps external data by page; a tensor on a page of its own is used in place.
-_ALIGNMENT_BYTES = 4096
+ALIGNMENT_BYTES = 4096
 _READ_BYTES = 1 << 20
 
 
@@ -42,7 +42,7 @@ class Layout:
 
     def place(self, name: str, dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> Placed:
         """Gives a new tensor its place; the name must be new."""
-        placed = Placed(name, dtype, shape, -(-self.size_bytes // _ALIGNMENT_BYTES) * _ALIGNMENT_BYTES)
+        placed = Placed(name, dtype, shape, -(-self.size_bytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES)
         self._add(placed)
         self.size_bytes = placed.offset + placed.size_bytes
         return placed

@@ -36,6 +36,8 @@ _DISTRIBUTIONS = {
     "rich": "rich",
     "safetensors": "safetensors",
     "tokenizers": "tokenizers",
+    "torch": "torch",
+    "transformers": "transformers",
     "typer": "typer",
     "yaml": "pyyaml",
 }
@@ -50,7 +52,11 @@ _EXTRAS = {
 # Brought for a library that does not say that it needs them.
 _FOR_OTHERS = {"pyopenssl"}
 # A module that asks whether the distribution is there, and says what to install if it is not.
-_OPTIONAL = {("bise_export.prompts", "mistral-common")}
+_OPTIONAL = {
+    ("bise_export.prompts", "mistral-common"),
+    ("bise_export.oracle", "torch"),
+    ("bise_export.oracle", "transformers"),
+}
 
 
 @pytest.fixture(scope="module")

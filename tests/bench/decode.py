@@ -21,6 +21,7 @@ from bise_daemon.models.model import load_model
 from bise_daemon.scheduler.request import Request
 from bise_daemon.scheduler.scheduler import Scheduler
 from bise_export.pipeline import ExportOptions
+from bise_export.planning import Bits
 
 PROMPT = (
     "The bise is a cold wind from the north-east that blows over the Swiss plateau and down Lake Geneva. In winter its "
@@ -34,6 +35,10 @@ PAIRS = (
     ("int4", ExportOptions(precision="int4"), "Q4_0"),
     ("int4, vocabulary too", ExportOptions(precision="int4", vocabulary="int4"), "Q4_0"),
     ("int8", ExportOptions(precision="int8"), "Q8_0"),
+    *(
+        (f"{bits} bits", ExportOptions(precision="mixed", goal=Bits(bits)), kind)
+        for bits, kind in ((4.5, "Q4_K_M"), (4.0, "Q4_0"), (3.5, "Q3_K_M"), (3.0, "Q2_K"))
+    ),
     ("int8, int8 activations", ExportOptions(precision="int8", activations="int8"), "Q8_0"),
 )
 BAR = 1.15

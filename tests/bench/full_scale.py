@@ -148,7 +148,7 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
         vocabulary=options.vocabulary,
         kv="int8",
         verify=False,
-        max_memory_bytes=parse_size(options.max_memory),
+        max_memory_bytes=parse_size(options.max_memory, "--max-memory"),
         threads=THREADS,
     )
     spawn = multiprocessing.get_context("spawn")
@@ -169,7 +169,7 @@ def run(options: argparse.Namespace, scratch: Path) -> dict[str, Any]:
             "minutes": sum(export["seconds"].values()) / 60,
             "M weights/s, writing": export["parameters"] / writing_s / 1e6,
             "peak GiB": export["peak_bytes"] / 2**30,
-            "ceiling GiB": parse_size(options.max_memory) / 2**30,
+            "ceiling GiB": parse_size(options.max_memory, "--max-memory") / 2**30,
             "bundle GB": export["bundle_bytes"] / 1e9,
         },
         "serving": {

@@ -33,8 +33,15 @@ class Silent:
 
 def bundle(options: ExportOptions) -> Path:
     """The checkpoint's bundle with these options, exported anew: a bench must not measure an older export."""
-    choices = (options.precision, options.activations, options.vocabulary, options.kv, options.prompt_attention)
-    folder = CACHE / "bench" / "-".join(choice or "default" for choice in choices)
+    choices = (
+        options.goal or options.precision,
+        options.block_size,
+        options.activations,
+        options.vocabulary,
+        options.kv,
+        options.prompt_attention,
+    )
+    folder = CACHE / "bench" / "-".join(str(choice or "default").replace(" ", "=") for choice in choices)
     folder.parent.mkdir(parents=True, exist_ok=True)
     export(GGUF, folder, replace(options, overwrite=True, verify=False), Silent())
     return folder

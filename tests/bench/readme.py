@@ -46,12 +46,12 @@ def table(results: Path = RESULTS) -> str:
     )
     for name, peer in (
         ("int4, int8 activations, int8 cache", "Q4_0"),
-        ("int4 vocabulary int4, int8 activations, int8 cache", "Q4_0"),
-        ("int8, int8 activations, float32 cache", "Q8_0"),
+        ("size of Q4_0, int8 activations, int8 cache", "Q4_0"),
+        ("size of Q4_K_M, int8 activations, int8 cache", "Q4_K_M"),
         ("int8, int16 activations, float32 cache", "Q8_0"),
     ):
         lines.append(
-            f"| mean KL and top-1 of {name} | {_cost(cost[f'bise {name}'])} "
+            f"| mean KL and top-1, {name.replace('size of', '`--fit` the size of')} | {_cost(cost[f'bise {name}'])} "
             f"| llama.cpp {peer}: {_cost(cost[f'llama.cpp {peer}'])} | | `python -m tests.bench quality` |"
         )
     lines.append(_load(_read(results / "latency.json")))
@@ -80,7 +80,7 @@ def _load(latency: dict[str, Any]) -> str:
 
 
 def _cost(row: dict[str, float]) -> str:
-    return f"{row['mean_kl']:.2g} nats, {row['top1_agreement']:.1%}"
+    return f"{row['mean_kl']:.2g} nats, {row['top1_agreement']:.1%}, {row['size_mb']:.0f} MB"
 
 
 if __name__ == "__main__":

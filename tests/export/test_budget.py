@@ -23,13 +23,13 @@ def ceiling(cap_bytes):
     [("4GiB", 4 << 30), ("4 gib", 4 << 30), ("500MB", 500_000_000), ("1.5G", 1_500_000_000), ("4096", 4096)],
 )
 def test_sizes_as_people_write_them(text, found):
-    assert parse_size(text) == found
+    assert parse_size(text, "--max-memory") == found
 
 
 @pytest.mark.parametrize("text", ["", "GiB", "-1GiB", "4 PiB", "4GiBs", "four", "9" * 400])
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(ExportError, match="--max-memory: expected a size such as 4GiB"):
-        parse_size(text)
+        parse_size(text, "--max-memory")
 
 
 def test_the_kernel_says_what_this_process_holds():

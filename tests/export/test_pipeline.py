@@ -11,11 +11,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bise_export import pipeline
+from bise_export import findings, pipeline
 from bise_export.budget import resident_bytes
 from bise_export.calibration import calibrate
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.pipeline import ExportOptions, export
+from bise_export.prompts import CALIBRATION
 from bise_export.runner import Runner
 from bise_export.verify import verify
 from bise_proto.bundle import check_files, read_manifest
@@ -74,6 +75,18 @@ def test_every_source_gives_a_bundle_that_verifies(source, tmp_path, quiet, prec
     assert verify(tmp_path / "bundle").problems == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("vocabulary", [None, "int4"])
+def test_symmetric_blocks_are_smaller_and_verify(tiny_gguf, tmp_path, quiet, vocabulary):
+    options = replace(UNVERIFIED, vocabulary=vocabulary)
+    plain = export(tiny_gguf, tmp_path / "plain", options, quiet).quantization
+    found = export(tiny_gguf, tmp_path / "symmetric", replace(options, symmetric=True), quiet).quantization
+
+    assert found.bits_per_weight < plain.bits_per_weight
+    assert {each.format for each in found.classes if each.name == "mlp"} == {"int4 block 32 symmetric"}
+    assert verify(tmp_path / "symmetric").problems == []
+
+
 def test_two_exports_of_the_same_source_are_the_same_files(source, tmp_path, quiet):
     for name, threads, max_memory_bytes in (("one", 1, None), ("two", 3, resident_bytes() + (500 << 20))):
         options = replace(UNVERIFIED, threads=threads, max_memory_bytes=max_memory_bytes, kv="int8")
@@ -107,7 +120,7 @@ def test_progress_tells_the_steps_and_counts_every_matrix(tiny_gguf, tmp_path):
 
     assert progress.steps == [
         "reading the checkpoint",
-        "calibrating the int8 cache",
+        "calibrating",
         "writing int4 weights",
         "measuring accuracy",
         "hashing and publishing",
@@ -115,7 +128,7 @@ def test_progress_tells_the_steps_and_counts_every_matrix(tiny_gguf, tmp_path):
     norms = sum(each.parameters for each in bundle.quantization.classes if each.name == "norm")
     assert progress.done == progress.total
     assert progress.done["writing int4 weights"] == bundle.architecture.parameters - norms
-    assert progress.done["calibrating the int8 cache"] < bundle.architecture.parameters
+    assert progress.done["calibrating"] < bundle.architecture.parameters
     assert progress.warnings == []
 
 
@@ -192,7 +205,7 @@ def test_no_room_is_told_with_both_numbers_and_leaves_nothing(tiny_gguf, tmp_pat
 
 @pytest.mark.parametrize(
     ("spare_bytes", "message"),
-    [(1 << 20, "to quantize"), (12 << 20, r"to calibrate the cache\. Give --max-memory .*MiB, or --kv fp32")],
+    [(1 << 20, "to quantize"), (12 << 20, r"to calibrate\. Give --max-memory .*MiB, or --precision int8 --kv fp32")],
 )
 def test_a_ceiling_that_is_too_low_is_refused_before_any_work(tiny_gguf, tmp_path, quiet, spare_bytes, message):
     options = replace(UNVERIFIED, max_memory_bytes=resident_bytes() + spare_bytes)
@@ -230,10 +243,10 @@ def test_scales_are_those_of_the_calibration_texts(tiny_gguf, tmp_path, quiet, m
         seen.append(prompts)
         return calibrate(spec, weights, prompts)
 
-    monkeypatch.setattr(pipeline, "calibrate", recorded)
+    monkeypatch.setattr(findings, "calibrate", recorded)
     export(tiny_gguf, tmp_path / "int8", replace(UNVERIFIED, kv="int8"), quiet)
-    export(tiny_gguf, tmp_path / "fp32", replace(UNVERIFIED, kv="fp32"), quiet)
+    export(tiny_gguf, tmp_path / "int8 fp32", replace(UNVERIFIED, precision="int8", kv="fp32"), quiet)
 
     ((prompts),) = seen
-    assert len(prompts) == len(pipeline.CALIBRATION)
+    assert len(prompts) == len(CALIBRATION)
     assert all(prompt[0] == tiny.MISTRAL.bos_token_id for prompt in prompts)

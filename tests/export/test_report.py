@@ -15,8 +15,18 @@ from bise_export.report import render_report, report_json
 from bise_export.verify import VerifyReport
 from bise_proto.v1 import bundle_pb2
 
-PARITY = Agreement(8, 716, 2.5e-5, 1e-4, 0.999, 0.02, 5.0)
-ACCURACY = Agreement(8, 716, 0.0045, 0.025, 0.955, 4.2, 5.0)
+PARITY = Agreement(8, 716, 2.5e-5, 1e-4, 0.999, 1.0001, 0.02, 5.0)
+ACCURACY = bundle_pb2.Accuracy(
+    reference="transformers float32",
+    reference_version="5.1",
+    prompts=8,
+    positions=716,
+    mean_kl=0.0045,
+    p99_kl=0.025,
+    top1_agreement=0.955,
+    perplexity_ratio=1.002,
+    max_logit_difference=4.2,
+)
 REPORT = VerifyReport(files=5, warnings=(), parity=PARITY, parity_limit=1e-3, accuracy=ACCURACY)
 BUNDLE = bundle_pb2.Bundle(
     name="Smol",
@@ -67,7 +77,8 @@ def test_accuracy_now_stands_beside_the_manifests():
     assert row(text, "99th percentile of KL") == ["0.025", "nats", "0.03", "nats"]
     assert row(text, "same next token") == ["95.5%", "94.2%"]
     assert row(text, "positions") == ["716", "of", "8", "prompts", "700", "of", "8", "prompts"]
-    assert row(text, "against") == ["numpy", "float32", "numpy", "float32"]
+    assert row(text, "against") == ["transformers", "float32", "5.1", "numpy", "float32"]
+    assert row(text, "perplexity ratio") == ["1.002", "not", "measured"]
 
 
 def test_without_a_checkpoint_the_manifests_stands_alone():

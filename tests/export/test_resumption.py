@@ -111,7 +111,7 @@ def test_an_interrupted_export_goes_on_and_neither_calibrates_nor_writes_again(t
     bundle = export(tiny_huggingface, interrupted, replace(OPTIONS, threads=1), again)
 
     assert contents(interrupted) == whole
-    assert "calibrating the int8 cache" not in again.steps
+    assert "calibrating" not in again.steps
     assert "proving what an earlier export wrote" in again.steps
     assert again.total < bundle.architecture.parameters * 0.8
     assert again.warnings == []
@@ -170,7 +170,7 @@ def test_a_journal_that_can_not_be_trusted_is_ignored_with_a_warning(
 
     assert contents(interrupted) == whole
     assert again.warnings == [f"what an earlier export left beside {interrupted} is not used: {warning}."]
-    assert "calibrating the int8 cache" in again.steps
+    assert "calibrating" in again.steps
 
 
 def test_other_options_start_anew(tiny_huggingface, interrupted, tmp_path, quiet):

@@ -18,7 +18,7 @@ from bise_export.prompts import VERIFICATION
 from bise_export.reference import Reference
 from bise_export.runner import Runner
 from bise_export.sources.checkpoint import Checkpoint
-from bise_export.verify import accuracy_message, greedy_agreement, measure, verify
+from bise_export.verify import greedy_agreement, measure, verify
 from bise_proto.bundle import MANIFEST, BundleError, describe, read_manifest
 from bise_proto.v1 import bundle_pb2
 from golden import tiny, tiny_bundle
@@ -121,9 +121,9 @@ def test_accuracy_tells_what_quantization_lost(int4_bundle):
 
     assert report.accuracy.mean_kl > 100 * report.parity.mean_kl
     assert report.accuracy.top1_agreement < 1
-    message = accuracy_message(report.accuracy)
-    assert (message.prompts, message.positions) == (len(VERIFICATION), report.parity.positions)
-    assert message.mean_kl == report.accuracy.mean_kl
+    assert (report.accuracy.prompts, report.accuracy.positions) == (len(VERIFICATION), report.parity.positions)
+    assert report.accuracy.reference_version
+    assert report.accuracy.perplexity_ratio != 1
 
 
 def test_without_a_checkpoint_only_parity_is_measured(int4_bundle):
@@ -301,7 +301,7 @@ def test_a_row_longer_than_the_runner_holds_is_refused(int4_bundle):
 
 def test_two_models_that_are_the_same_agree_entirely():
     logits = np.random.default_rng(0).standard_normal((40, 50)).astype(np.float32)
-    found = compare([(logits, logits + 3), (logits[:1], logits[:1])])
+    found = compare([(list(range(40)), logits, logits + 3), ([7], logits[:1], logits[:1])])
 
     assert (found.prompts, found.positions, found.top1_agreement) == (2, 41, 1)
     assert found.mean_kl < 1e-9  # a constant added to every logit changes no distribution
@@ -310,7 +310,15 @@ def test_two_models_that_are_the_same_agree_entirely():
 
 def test_divergence_is_the_textbooks():
     p, q = np.array([0.7, 0.2, 0.1]), np.array([0.2, 0.5, 0.3])
-    found = compare([(np.log(p, dtype=np.float32)[None], np.log(q, dtype=np.float32)[None])])
+    found = compare([([0], np.log(p, dtype=np.float32)[None], np.log(q, dtype=np.float32)[None])])
 
     assert found.mean_kl == pytest.approx((p * np.log(p / q)).sum(), rel=1e-5)
     assert found.top1_agreement == 0
+    assert found.perplexity_ratio == 1, "one token has none that follows"
+
+
+def test_the_perplexity_ratio_is_of_the_tokens_that_came():
+    p, q = np.array([[0.7, 0.2, 0.1]] * 3, np.float32), np.array([[0.2, 0.5, 0.3]] * 3, np.float32)
+    found = compare([([0, 1, 0], np.log(p), np.log(q)), ([2, 2], np.log(p[:2]), np.log(q[:2]))])
+
+    assert found.perplexity_ratio == pytest.approx((0.2 / 0.5 * 0.7 / 0.2 * 0.1 / 0.3) ** (1 / 3), rel=1e-5)

@@ -51,7 +51,7 @@ def write(
     weights = weights or weights_of(spec)
     folder.mkdir()
     chosen = replace(recipe(kind.precision, BLOCK_SIZE, "cpu"), prompt_attention=kind.prompt_attention)
-    scales = calibrate(spec, weights, prompts) if kind.kv == "int8" else ()
+    scales = calibrate(spec, weights, prompts).scales if kind.kv == "int8" else ()
     cache = Int8Cache(scales) if scales else FloatCache(np.dtype(kind.kv))
     layout = Layout()
     model = build(spec, chosen, cache, spec.trained_context, layout, "model.onnx.data", "test")

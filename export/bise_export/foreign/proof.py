@@ -38,8 +38,8 @@ def prove(file: Path, folder: Path, model_file: str, decoder: Decoder, head_dim:
     rows = [chance.integers(0, vocab_size, length + _STEPS).tolist() for length in _PROMPTS]
     expected = _as_it_came(file, decoder, head_dim, rows)
     found = _under_contract(folder, model_file, decoder, head_dim, rows)
-    expected[0] = expected[0][_FIRST_CHUNK:]
-    agreement = compare(zip(expected, found, strict=True))
+    expected[0], rows[0] = expected[0][_FIRST_CHUNK:], rows[0][_FIRST_CHUNK:]
+    agreement = compare(zip(rows, expected, found, strict=True))
     limit = _LIMITS[np.dtype(decoder.cache_type.numpy()).name]
     if not agreement.mean_kl <= limit:
         raise ExportError(

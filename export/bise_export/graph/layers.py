@@ -40,12 +40,13 @@ def linear(builder: Builder, recipe: Recipe, x: ir.Value, matrix: Matrix, tied_t
             (found,) = builder.op("FusedMatMul", [x, weight], [product], MICROSOFT, transB=1)
         case Blocks() as blocks if recipe.two_pass:
             both = activations.split(builder, x, matrix.name, matrix.columns, blocks.block_size)
-            passes = _product(builder, both, weights, matrix, blocks, f"{output}/passes")
+            passes = _product(builder, recipe, both, weights, matrix, blocks, f"{output}/passes")
             found = activations.join(builder, passes, product)
         case Blocks() as blocks:
-            # The kernel adds the bias itself: after the zero points, the unused g_idx, then the bias.
-            fused = weights if bias is None else [*weights, None, bias]
-            return _product(builder, x, fused, matrix, blocks, output)
+            # The kernel adds the bias itself: after the zero points, if any, the unused g_idx, then the bias.
+            zero_points = [None] * blocks.symmetric
+            fused = weights if bias is None else [*weights, *zero_points, None, bias]
+            return _product(builder, recipe, x, fused, matrix, blocks, output)
         case unknown:
             raise AssertionError(unknown)
     return found if bias is None else builder.op("Add", [found, bias], [output])[0]
@@ -59,14 +60,16 @@ def embedding(builder: Builder, recipe: Recipe, input_ids: ir.Value, matrix: Mat
             (weight,) = _weights(builder, matrix)
             return builder.op("Gather", [_cast(builder, recipe, weight), input_ids], [output])[0]
         case Blocks(bits=bits, block_size=block_size):
-            quantized, scales, zero_points = matrix.format.tensors(matrix.rows, matrix.columns)
+            quantized, *others = matrix.format.tensors(matrix.rows, matrix.columns)
             data = builder.weight(
                 matrix.name + quantized.suffix, quantized.dtype, (matrix.rows, matrix.columns * bits // 8)
             )
-            rest = [builder.weight(matrix.name + part.suffix, part.dtype, part.shape) for part in (scales, zero_points)]
+            scales, *zero_points = (
+                builder.weight(matrix.name + part.suffix, part.dtype, part.shape) for part in others
+            )
             return builder.op(
                 "GatherBlockQuantized",
-                [data, input_ids, *rest],
+                [data, input_ids, _cast(builder, recipe, scales), *zero_points],
                 [output],
                 MICROSOFT,
                 bits=bits,
@@ -124,11 +127,19 @@ def soft_capped(builder: Builder, recipe: Recipe, x: ir.Value, cap: float, name:
 
 
 def _product(
-    builder: Builder, x: ir.Value, weights: Sequence[ir.Value | None], matrix: Matrix, blocks: Blocks, output: str
+    builder: Builder,
+    recipe: Recipe,
+    x: ir.Value,
+    weights: Sequence[ir.Value | None],
+    matrix: Matrix,
+    blocks: Blocks,
+    output: str,
 ) -> ir.Value:
+    quantized, scales, *rest = weights
+    assert scales is not None, matrix
     return builder.op(
         "MatMulNBits",
-        [x, *weights],
+        [x, quantized, _cast(builder, recipe, scales), *rest],
         [output],
         MICROSOFT,
         K=matrix.columns,

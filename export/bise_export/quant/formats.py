@@ -48,12 +48,19 @@ class Format(Protocol):
         """The nearest format whose blocks fill a row of so many columns, as a lookup table needs it."""
         ...
 
-    def encode(self, matrix: Float32) -> tuple[NDArray[np.generic], ...]:
+    def encode(self, matrix: Float32, importance: Float32 | None = None) -> tuple[NDArray[np.generic], ...]:
         """Some rows of the matrix, as one array for each of `tensors`.
+
+        Args:
+            importance: [columns], what a squared error in each column costs; None is the same for all.
 
         Raises:
             ExportError: a number is too large for the element type it is stored in.
         """
+        ...
+
+    def rounded(self, matrix: Float32, importance: Float32 | None = None) -> Float32:
+        """Some rows of the matrix as they are read back from what `encode` gives."""
         ...
 
 
@@ -70,8 +77,11 @@ class Floats:
     def tensors(self, rows: int, columns: int) -> tuple[Stored, ...]:
         return (Stored(".weight", self.dtype, (rows, columns)),)
 
-    def encode(self, matrix: Float32) -> tuple[NDArray[np.generic], ...]:
+    def encode(self, matrix: Float32, importance: Float32 | None = None) -> tuple[NDArray[np.generic], ...]:  # noqa: ARG002
         return (narrowed(matrix, self.dtype),)
+
+    def rounded(self, matrix: Float32, importance: Float32 | None = None) -> Float32:  # noqa: ARG002
+        return narrowed(matrix, self.dtype).astype(np.float32)
 
     def dividing(self, columns: int) -> Format:  # noqa: ARG002 - any number will do
         return self
@@ -81,29 +91,39 @@ class Floats:
 class Blocks:
     """The layout of MatMulNBits and GatherBlockQuantized: `w = (q - zero_point) * scale` in blocks along a row.
 
-    Integers are packed low bits first. Zero points are always written: their defaults differ between kernels.
+    Integers are packed low bits first. Symmetric blocks have no zero points: both operators then take half of all
+    levels. Others write them always.
     """
 
     bits: int
     block_size: int
     scale_dtype: np.dtype[np.floating]
+    symmetric: bool = False
 
     @property
     def name(self) -> str:
-        return f"int{self.bits} block {self.block_size}"
+        return f"int{self.bits} block {self.block_size}{' symmetric' * self.symmetric}"
 
     def tensors(self, rows: int, columns: int) -> tuple[Stored, ...]:
         blocks = -(-columns // self.block_size)  # the last one is filled up with zeros
         byte = np.dtype(np.uint8)
-        return (
+        stored = (
             Stored(".weight_quantized", byte, (rows, blocks, self.block_size * self.bits // 8)),
             Stored(".weight_scales", self.scale_dtype, (rows, blocks)),
             Stored(".weight_zero_points", byte, (rows, -(-blocks * self.bits // 8))),
         )
+        return stored[:2] if self.symmetric else stored
 
-    def encode(self, matrix: Float32) -> tuple[NDArray[np.generic], ...]:
-        integers, scales, zero_points = quantize(matrix, self.bits, self.block_size)
-        return pack(integers, self.bits), narrowed(scales, self.scale_dtype), pack(zero_points, self.bits)
+    def encode(self, matrix: Float32, importance: Float32 | None = None) -> tuple[NDArray[np.generic], ...]:
+        integers, scales, zero_points = self._quantized(matrix, importance)
+        encoded = pack(integers, self.bits), narrowed(scales, self.scale_dtype), pack(zero_points, self.bits)
+        return encoded[:2] if self.symmetric else encoded
+
+    def rounded(self, matrix: Float32, importance: Float32 | None = None) -> Float32:
+        integers, scales, zero_points = self._quantized(matrix, importance)
+        values = integers.astype(np.float32) - zero_points[..., None]
+        values *= narrowed(scales, self.scale_dtype).astype(np.float32)[..., None]
+        return values.reshape(len(matrix), -1)[:, : matrix.shape[1]]
 
     def dividing(self, columns: int) -> Format:
         block_size = gcd(columns, self.block_size)
@@ -113,6 +133,11 @@ class Blocks:
                 "Use --precision fp16."
             )
         return replace(self, block_size=block_size)
+
+    def _quantized(
+        self, matrix: Float32, importance: Float32 | None
+    ) -> tuple[NDArray[np.uint8], Float32, NDArray[np.uint8]]:
+        return quantize(matrix, self.bits, self.block_size, importance, symmetric=self.symmetric)
 
 
 def narrowed(values: Float32, dtype: np.dtype[np.floating]) -> NDArray[np.floating]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import numpy as np
 from bise_export.errors import UnsupportedError
 from bise_export.quant.formats import Blocks, Floats, Format
 
-Precision = Literal["int4", "int8", "fp16", "fp32"]
+Precision = Literal["mixed", "int4", "int8", "fp16", "fp32"]
 ActivationPrecision = Literal["int8", "int16"]
 VocabularyPrecision = Literal["int4", "int8"]
 PromptAttention = Literal["fused", "float"]
@@ -18,6 +19,17 @@ Target = Literal["cpu", "cuda"]
 
 _VOCABULARY_BLOCK = 64
 _ACTIVATIONS: dict[Target, np.dtype[np.floating]] = {"cpu": np.dtype(np.float32), "cuda": np.dtype(np.float16)}
+# Of blocks. The CPU kernels want float32 and pack scales anew at load; half of the bytes are enough on the way there:
+# a scale is off by at most 1/2048, and those of GGUF's Q4_0 and Q8_0 are halves already.
+_SCALES = np.dtype(np.float16)
+_FLOATS: Mapping[Precision, np.dtype[np.floating]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
+# (bits, block size) in which MatMulNBits, by its CPU kernels, gives a row the same last bits alone and in a batch.
+# Measured on onnxruntime 1.31.1 with 1 to 8 rows; of 2 bits, blocks of 16 and 256 have no fast kernel.
+EXACT_BLOCKS = ((2, 128), (2, 64), (2, 32), (4, 32), (4, 16), (8, 64), (8, 32))
+_LARGER_BLOCKS = ((4, 128), (4, 64))
+
+PROBED = Blocks(2, 32, _SCALES)
+"""The rounding by which a plan measures how sensitive each matrix is: coarse enough to stand out, and additive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,7 @@ class Recipe:
         activations: what flows between the operators: float32 on cpu, float16 on cuda.
         two_pass: products take activations to 16 bits, in two passes of the kernel's 8: see `graph.activations`.
         prompt_attention: float is a way of its own, over an int8 cache on cpu: see `graph.prompt_attention`.
+        planned: formats by matrix name, where they are chosen one by one.
     """
 
     precision: Precision
@@ -40,6 +53,17 @@ class Recipe:
     activations: np.dtype[np.floating]
     two_pass: bool
     prompt_attention: PromptAttention = "fused"
+    planned: Mapping[str, Format] = field(default_factory=dict)
+
+    @property
+    def weighted(self) -> bool:
+        """Whether quantizers look at what columns are multiplied with: from 4 bits down, where it halves the loss."""
+        return self.precision in ("mixed", "int4")
+
+    @property
+    def quantized(self) -> bool:
+        """Whether matrices are stored as integers."""
+        return self.precision not in _FLOATS
 
 
 def recipe(
@@ -48,37 +72,43 @@ def recipe(
     target: Target,
     activation_precision: ActivationPrecision | None = None,
     vocabulary: VocabularyPrecision | None = None,
+    *,
+    symmetric: bool = False,
 ) -> Recipe:
     """The recipe of a precision on a target.
 
     Args:
+        precision: of "mixed", what a plan starts from: the formats of int4, and `planned` still empty.
         vocabulary: of the embedding and the head of int4 weights; None is int8.
-        activation_precision: what products see of activations; None is int16 for int8 weights, int8 for int4.
+        symmetric: int4's blocks have no zero points.
+        activation_precision: what products see of activations; None is int16 for int8 weights, int8 for others.
 
     Raises:
         UnsupportedError: the target or the precision leaves no such choice.
     """
-    if activation_precision is not None and (target != "cpu" or not precision.startswith("int")):
+    floats = _FLOATS.get(precision)
+    if activation_precision is not None and (target != "cpu" or floats is not None):
         raise UnsupportedError(
             f"--activations {activation_precision}: expected int4 or int8 weights on cpu, got {precision} on {target}, "
             "where products are of floats. Leave it out."
         )
     if vocabulary is not None and precision != "int4":
         raise UnsupportedError(
-            f"--vocabulary {vocabulary}: expected int4 weights, got {precision}, whose vocabulary is stored alike. "
-            "Leave it out."
+            f"--vocabulary {vocabulary}: expected int4 weights, got {precision}, whose vocabulary is stored alike or "
+            "planned. Leave it out."
         )
-    activations = _ACTIVATIONS[target]
+    if symmetric and precision != "int4":
+        raise UnsupportedError(f"--symmetric: expected int4 weights, got {precision}. Leave it out.")
     layers: Format
     embedding: Format
-    if precision in ("fp16", "fp32"):
-        layers = embedding = Floats(np.dtype(np.float16 if precision == "fp16" else np.float32))
+    if floats is not None:
+        layers = embedding = Floats(floats)
     else:
-        layers = Blocks(int(precision.removeprefix("int")), block_size, activations)
+        layers = Blocks(8 if precision == "int8" else 4, block_size, _SCALES, symmetric)
         # The vocabulary's matrix suffers most from 4 bits: on SmolLM2 they raise the mean KL from 0.31 to 0.44. In 8
         # bits it does not feel larger blocks, which spare a head that is read for every token a tenth of its bytes. At
         # 128 the kernel sums one row in another order than several: a batch would show in an answer's last bits.
-        wide = Blocks(8, _VOCABULARY_BLOCK, activations)
+        wide = Blocks(8, _VOCABULARY_BLOCK, _SCALES)
         embedding = layers if precision == "int8" or vocabulary == "int4" else wide
     # Eight-bit weights are for those who want almost no loss, and int8 activations would lose more than they do: on
     # SmolLM2, mean KL 0.0046 and 94.0 % the same next token against 0.0010 and 98.0 % with two passes, at 1.5 times the
@@ -86,4 +116,29 @@ def recipe(
     if activation_precision is None:
         activation_precision = "int16" if precision == "int8" and target == "cpu" else "int8"
     two_pass = activation_precision == "int16"
-    return Recipe(precision, block_size, target, layers, embedding, activations, two_pass)
+    return Recipe(precision, block_size, target, layers, embedding, _ACTIVATIONS[target], two_pass)
+
+
+def format_named(name: str) -> Format:
+    """The format of blocks that calls itself so.
+
+    Raises:
+        ValueError: none does.
+    """
+    for bits, size in (*EXACT_BLOCKS, *_LARGER_BLOCKS):
+        if (found := Blocks(bits, size, _SCALES)).name == name:
+            return found
+    raise ValueError(f"{name!r}: expected the name of a format of blocks")
+
+
+def candidates(block_size: int, kind: str, columns: int) -> list[Blocks]:
+    """What a plan may choose among for a matrix.
+
+    Args:
+        block_size: the largest block that 4 bits may have even though a row's last bits then depend on its neighbours.
+        kind: the matrix's tensor class; of an embedding, which is looked up too, blocks must fill a row.
+    """
+    blocks = [*EXACT_BLOCKS, *(each for each in _LARGER_BLOCKS if each[1] <= block_size)]
+    if kind == "embedding":
+        blocks = [each for each in blocks if columns % each[1] == 0]
+    return [Blocks(bits, size, _SCALES) for bits, size in blocks]

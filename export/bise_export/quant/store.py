@@ -17,6 +17,7 @@ from bise_export.writer import WeightFile
 
 Advance = Callable[[int], None]
 Finished = Callable[[Matrix], None]
+_NONE: Mapping[str, Float32] = {}
 
 
 def _nothing(_matrix: Matrix) -> None:
@@ -30,12 +31,14 @@ def store_matrices(
     pieces: Pieces,
     advance: Advance,
     *,
+    importance: Mapping[str, Float32] = _NONE,
     ceiling: Ceiling = UNLIMITED,
     finished: Finished = _nothing,
 ) -> None:
     """Writes every matrix, in pieces. The bytes do not depend on how it is cut.
 
     Args:
+        importance: by a matrix's name, what a squared error in each of its columns costs; see `Format.encode`.
         advance: told the count of parameters each time some are written.
         ceiling: where there is no more room for a piece, pieces go one by one.
         finished: told each matrix once all of it is written, in a thread of its own that may take its time.
@@ -61,11 +64,12 @@ def store_matrices(
         try:
             for matrix in matrices:
                 unwritten[matrix.name] = matrix.rows * matrix.columns
+                columns = importance.get(matrix.name)
                 for first_row, weight, start, stop in _pieces(matrix, weights, pieces.piece_bytes):
                     while len(pending) >= _waiting(pieces, ceiling):
                         settle(wait(pending, return_when=FIRST_COMPLETED).done)
                     ceiling.check(0 if pending else pieces.held_bytes, "for one piece of a matrix")
-                    pending[pool.submit(_store, matrix, file, first_row, weight, start, stop)] = matrix
+                    pending[pool.submit(_store, matrix, columns, file, first_row, weight, start, stop)] = matrix
             settle(wait(pending).done)
             for each in told:
                 each.result()
@@ -106,11 +110,19 @@ def _pieces(matrix: Matrix, weights: Mapping[str, Weight], chunk_bytes: int) -> 
         first_row += rows
 
 
-def _store(matrix: Matrix, file: WeightFile, first_row: int, weight: Weight, start: int, stop: int) -> int:
+def _store(
+    matrix: Matrix,
+    importance: Float32 | None,
+    file: WeightFile,
+    first_row: int,
+    weight: Weight,
+    start: int,
+    stop: int,
+) -> int:
     values: Float32 = weight.rows(start, stop)
     stored = matrix.format.tensors(matrix.rows, matrix.columns)
     with _named(matrix.name, weight):
-        arrays = matrix.format.encode(values)
+        arrays = matrix.format.encode(values, importance)
     for tensor, encoded in zip(stored, arrays, strict=True):
         file.write(matrix.name + tensor.suffix, encoded, first_row)
     return values.size

@@ -181,7 +181,7 @@ class Tokenizer(_message.Message):
     def __init__(self, kind: _Optional[_Union[Tokenizer.Kind, str]] = ..., file: _Optional[str] = ..., add_bos: _Optional[bool] = ..., bos_token_id: _Optional[int] = ..., eos_token_ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Accuracy(_message.Message):
-    __slots__ = ("reference", "prompts", "positions", "mean_kl", "p99_kl", "top1_agreement", "max_logit_difference")
+    __slots__ = ("reference", "prompts", "positions", "mean_kl", "p99_kl", "top1_agreement", "max_logit_difference", "perplexity_ratio", "reference_version")
     REFERENCE_FIELD_NUMBER: _ClassVar[int]
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     POSITIONS_FIELD_NUMBER: _ClassVar[int]
@@ -189,6 +189,8 @@ class Accuracy(_message.Message):
     P99_KL_FIELD_NUMBER: _ClassVar[int]
     TOP1_AGREEMENT_FIELD_NUMBER: _ClassVar[int]
     MAX_LOGIT_DIFFERENCE_FIELD_NUMBER: _ClassVar[int]
+    PERPLEXITY_RATIO_FIELD_NUMBER: _ClassVar[int]
+    REFERENCE_VERSION_FIELD_NUMBER: _ClassVar[int]
     reference: str
     prompts: int
     positions: int
@@ -196,7 +198,9 @@ class Accuracy(_message.Message):
     p99_kl: float
     top1_agreement: float
     max_logit_difference: float
-    def __init__(self, reference: _Optional[str] = ..., prompts: _Optional[int] = ..., positions: _Optional[int] = ..., mean_kl: _Optional[float] = ..., p99_kl: _Optional[float] = ..., top1_agreement: _Optional[float] = ..., max_logit_difference: _Optional[float] = ...) -> None: ...
+    perplexity_ratio: float
+    reference_version: str
+    def __init__(self, reference: _Optional[str] = ..., prompts: _Optional[int] = ..., positions: _Optional[int] = ..., mean_kl: _Optional[float] = ..., p99_kl: _Optional[float] = ..., top1_agreement: _Optional[float] = ..., max_logit_difference: _Optional[float] = ..., perplexity_ratio: _Optional[float] = ..., reference_version: _Optional[str] = ...) -> None: ...
 
 class Provenance(_message.Message):
     __slots__ = ("source_kind", "source_files", "tools", "notes")

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from bise_export.pipeline import ExportOptions, export
+from bise_export.planning import Bits
 from golden import checkpoints, families, tiny
 
 KINDS = [
@@ -125,13 +126,22 @@ def test_in_a_prompts_own_products_a_chunk_of_one_token_is_exact_where_heads_sha
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("precision", "vocabulary"), [("int4", None), ("int4", "int4"), ("int8", None)])
-def test_neighbours_are_not_felt_where_any_block_size_divides_either(rows, quiet, tmp_path, precision, vocabulary):
+@pytest.mark.parametrize(
+    "options",
+    [
+        ExportOptions(precision="int4"),
+        ExportOptions(precision="int4", symmetric=True),
+        ExportOptions(precision="int4", vocabulary="int4"),
+        ExportOptions(precision="int8"),
+        *(ExportOptions(precision="mixed", goal=Bits(bits)) for bits in (2.4, 3, 4.5, 6)),
+    ],
+    ids=lambda options: str(options.goal or options.precision),
+)
+def test_neighbours_are_not_felt_where_any_block_size_divides_either(rows, quiet, tmp_path, options):
     # Hidden 256: the vocabulary's blocks are as wide as the recipe wants them.
     spec = replace(tiny.LLAMA, hidden_size=256, intermediate_size=512)
     source = checkpoints.write_huggingface(tmp_path / "checkpoint", spec, tiny.weights(spec))
-    options = ExportOptions(precision=precision, vocabulary=vocabulary, verify=False)
-    export(source, tmp_path / "bundle", options, quiet)
+    export(source, tmp_path / "bundle", replace(options, verify=False), quiet)
     alone, together = (rows(tmp_path / "bundle", spec, slots=4) for _ in range(2))
     prompts = [[3, 4, 5], [7, 8, 9, 10], [11, 12], [13, 14, 15, 16, 17]]
     for runner in (alone, together):

@@ -47,14 +47,14 @@ def blocks_of(matrix, block_size):
 def plain_error(block, bits):
     """Squared error of rounding to the nearest of a symmetric grid over the largest magnitude, in float64."""
     half = 1 << (bits - 1)
-    longer, shorter = (half, half - 1) if bits == 4 else (half - 1, half - 1)
+    longer, shorter = (half, half - 1) if bits < 8 else (half - 1, half - 1)
     sign = 1 if block.max() > -block.min() else -1
     scale = np.abs(block).max() / longer
     levels = np.clip(np.rint(sign * block / (scale or 1)), -shorter, longer)
     return np.square(sign * levels * scale - block).sum()
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @given(matrices())
 def test_the_error_of_a_block_stays_under_half_a_step_an_element(bits, case):
     matrix, block_size = case
@@ -68,7 +68,7 @@ def test_the_error_of_a_block_stays_under_half_a_step_an_element(bits, case):
     assert (np.square(found).sum(1) <= block_size * np.square(step / 2) * 1.01 + 1e-30).all()
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @given(matrices())
 def test_no_block_is_worse_than_plain_rounding(bits, case):
     matrix, block_size = case
@@ -93,7 +93,7 @@ def test_a_block_of_the_same_grid_comes_back_unchanged(bits, kind, seed, power, 
     np.testing.assert_array_equal(values.astype(np.float32), stored)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 def test_zeros_come_back_as_zeros(bits):
     matrix = np.zeros((2, 80), np.float32)
     matrix[1, 40:] = 1.5  # beside blocks that hold something
@@ -104,7 +104,7 @@ def test_zeros_come_back_as_zeros(bits):
     np.testing.assert_allclose(values, matrix, rtol=ROUNDING)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("block_size", BLOCK_SIZES)
 @given(constant=st.floats(-(2.0**99), 2.0**99, width=32))
 def test_a_constant_block_comes_back_as_it_was(bits, block_size, constant):
@@ -113,7 +113,7 @@ def test_a_constant_block_comes_back_as_it_was(bits, block_size, constant):
     np.testing.assert_allclose(values, constant, rtol=2 * ROUNDING, atol=300 * SMALLEST)
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize("power", [-149, -140, -126, -110, -100, -60, 0, 60, 100, 120])
 def test_the_magnitude_does_not_matter(bits, power):
     matrix = np.random.default_rng(0).integers(-90, 91, (4, 64)).astype(np.float32)
@@ -127,7 +127,7 @@ def test_the_magnitude_does_not_matter(bits, power):
     assert np.abs(np.ldexp(far, -power) - matrix).max() <= 90
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 def test_the_largest_floats_stay_finite(bits):
     largest = np.finfo(np.float32).max
     matrix = (np.linspace(-1, 1, 64) * largest).astype(np.float32).reshape(1, 64)
@@ -143,7 +143,7 @@ def test_the_largest_floats_stay_finite(bits):
 def test_any_finite_matrix_gives_finite_scales_and_no_warning(case):
     matrix, block_size = case
     with np.errstate(all="raise", under="ignore"):
-        for bits in (4, 8):
+        for bits in (2, 4, 8):
             restored(matrix, bits, block_size)
 
 
@@ -174,7 +174,7 @@ def test_a_matrix_larger_than_one_panel_is_quantized_as_its_parts():
         np.testing.assert_array_equal(all_rows[500:], part)
 
 
-@given(bits=st.sampled_from([4, 8]), count=st.integers(2, 70), seed=st.integers(0, 1 << 32), data=st.data())
+@given(bits=st.sampled_from([2, 4, 8]), count=st.integers(2, 70), seed=st.integers(0, 1 << 32), data=st.data())
 def test_a_blocks_result_depends_on_nothing_but_the_block(bits, count, seed, data):
     """So bytes are the same however the rows of a matrix are cut into pieces."""
     blocks = np.random.default_rng(seed).standard_t(3, (count, 32)).astype(np.float32)
@@ -186,3 +186,42 @@ def test_a_blocks_result_depends_on_nothing_but_the_block(bits, count, seed, dat
         whole, quantize(blocks[:cut], bits, 32), quantize(blocks[cut:], bits, 32), strict=True
     ):
         np.testing.assert_array_equal(all_blocks, np.concatenate(parts))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_columns_that_count_more_are_rounded_better(bits):
+    rng = np.random.default_rng(4)
+    matrix = rng.standard_normal((256, 64)).astype(np.float32)
+    importance = np.where(np.arange(64) % 8 == 0, 100, 1).astype(np.float32)
+
+    def weighted_error(found):
+        integers, scales, zero_points = found
+        values = (integers.astype(np.float64) - zero_points[..., None]) * scales[..., None]
+        return (np.square(values.reshape(matrix.shape) - matrix) @ importance).sum()
+
+    assert weighted_error(quantize(matrix, bits, 32, importance)) < 0.6 * weighted_error(quantize(matrix, bits, 32))
+
+
+def test_importance_is_relative_within_a_block():
+    matrix = np.random.default_rng(5).standard_normal((7, 100)).astype(np.float32)  # the last block is short
+    importance = np.random.default_rng(6).random(100).astype(np.float32)
+
+    for one, other in zip(
+        quantize(matrix, 4, 32, importance), quantize(matrix, 4, 32, importance * np.float32(1024)), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+    for one, other in zip(quantize(matrix, 4, 32, np.zeros(100, np.float32)), quantize(matrix, 4, 32), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+@given(matrices())
+def test_a_symmetric_block_has_its_zero_in_the_middle(bits, case):
+    matrix, block_size = case
+    integers, scales, zero_points = quantize(matrix, bits, block_size, symmetric=True)
+
+    assert (zero_points == 1 << (bits - 1)).all()
+    assert integers.max(initial=0) < 1 << bits
+    levels = integers.astype(np.float64) - (1 << (bits - 1))
+    error = np.square((levels * scales[..., None]).reshape(-1, block_size) - blocks_of(matrix, block_size)).sum(1)
+    assert (error <= np.square(blocks_of(matrix, block_size)).sum(1) * (1 + 1e-5) + SMALLEST).all()

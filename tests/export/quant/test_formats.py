@@ -30,7 +30,7 @@ def test_the_first_integer_is_in_the_low_bits_and_a_short_byte_ends_in_zeros():
     np.testing.assert_array_equal(pack(np.array([[3, 0, 1, 2, 1]], np.uint8), 2), [[0b10010011, 0b01]])
 
 
-@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("bits", [2, 4, 8])
 @pytest.mark.parametrize(("columns", "block_size"), [(96, 32), (576, 128), (40, 16), (1536, 64)])
 def test_what_is_encoded_has_the_shapes_that_were_announced(bits, columns, block_size):
     form = Blocks(bits, block_size, FLOAT32)
