@@ -24,7 +24,7 @@ from property.hostile import FUZZ, changed_bytes, hostile_json, survives
 
 pytestmark = pytest.mark.slow
 
-CURVE = Curve(Line((1, 8, 64), (1.0, 2.0, 9.0)), Line((1,), (0.01,)), Line((1, 4), (1.0, 3.0)), 0.001, 0.1, 0.1, 0.01)
+CURVE = Curve(Line((1, 8, 64), (1.0, 2.0, 9.0)), Line((1,), (0.01,)), Line((1, 4), (1.0, 3.0)), 0.001, 0.1, 0.01)
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "examples" / "bise.yaml"
 YAML = tuple(
     word.encode()
