@@ -34,8 +34,8 @@ class Measurements:
         decode = {(probe.rows, probe.start): ms for probe, ms in least_ms.items() if isinstance(probe, DecodeProbe)}
         prefill = {(probe.tokens, probe.start): ms for probe, ms in least_ms.items() if isinstance(probe, PrefillProbe)}
         verify = {probe.tokens: ms for probe, ms in least_ms.items() if isinstance(probe, VerifyProbe)}
-        # A chunk of one token is a decode step of one row.
-        prefill |= {key: ms for key, ms in decode.items() if key[0] == 1}
+        # A chunk of one token may attend in a way of its own; unmeasured, it is a decode step of one row.
+        prefill = {key: ms for key, ms in decode.items() if key[0] == 1} | prefill
         token_ms = decode[1, 0]
         least_entry_ms = _LEAST_SHARE * token_ms / _LEAST_SHARE_ENTRIES
 

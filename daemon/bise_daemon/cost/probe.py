@@ -76,7 +76,8 @@ def probes(context_tokens: int, slots: int, depth: int) -> list[Probe]:
         depth: entries that the first slots hold; 0 leaves attention unmeasured.
     """
     starts = (0, depth) if depth else (0,)
-    chunks = [PrefillProbe(size, start) for start in starts for size in _SIZES if size <= context_tokens - depth]
+    sizes = [size for size in (1, *_SIZES) if size <= context_tokens - depth]
+    chunks = [PrefillProbe(size, start) for start in starts for size in sizes]
     rows = sorted({1, slots, *(size for size in _SIZES if size < slots)})
     decodes = [DecodeProbe(size, start) for start in starts for size in rows if not start or size <= DEEP_ROWS]
     verifies = [VerifyProbe(size) for size in _VERIFIED_SIZES if slots < size <= context_tokens]
