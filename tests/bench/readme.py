@@ -73,9 +73,10 @@ def _read(path: Path) -> dict[str, Any]:
 def _load(latency: dict[str, Any]) -> str:
     met = {(run["server"], run["load"]): f"{run['met_share']:.0%}" for run in latency["runs"]}
     bise, peer = (", ".join(met[server, load] for load in (1, 2, 4)) for server in ("bise", "llama-server"))
+    offered = max(run["offered"] for run in latency["runs"])
     return (
         f"| requests that met all their budgets, at 1, 2 and 4 times capacity | {bise} | llama-server: {peer} | "
-        f"| `python -m tests.bench.latency --requests 250` |"
+        f"| `python -m tests.bench.latency --requests {offered}` |"
     )
 
 
