@@ -23,8 +23,6 @@ class Counters:
     """Cache entries of running requests; those kept of others are idle."""
     idle_tokens: int = 0
     reused_tokens: int = 0
-    settled_tokens: int = 0
-    """Of answers, computed once more as a prompt's while nobody waited."""
     preempted: int = 0
     expired: int = 0
     drafts: Drafts = field(default_factory=Drafts)

@@ -326,7 +326,6 @@ class Engine:
                 if not self._commands.empty():
                     raise Interrupted
                 self._runner.prefill(slot, start, tokens, samples=False)
-                self.counters.settled_tokens += len(tokens)
                 return {}
             case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens):
                 logits = self._runner.verify(slot, start, tokens)

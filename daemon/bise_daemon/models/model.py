@@ -117,7 +117,7 @@ def load_model(config: DaemonConfig) -> Model:
         ageing_ms=config.ageing_ms,
         draft_tokens=config.draft_tokens if _drafts_are_exact(bundle) else 0,
         smallest_chunk=2 if _lone_queries_differ(bundle) else 1,
-        one_way=bundle.kv_cache.dtype not in _FLOAT_CACHES and bundle.graph.prompt_attention != "float",
+        one_way=_one_kernel(bundle) and bundle.graph.prompt_attention != "float",
     )
     accept(config, checked)
     load_ms = (time.monotonic() - began) * 1e3
@@ -129,20 +129,25 @@ def load_model(config: DaemonConfig) -> Model:
 def _lone_queries_differ(bundle: bundle_pb2.Bundle) -> bool:
     """Whether a chunk of one token is computed by another kernel than a longer one, with other last bits.
 
-    So it is over floats, and in a prompt's own products where its heads share no keys, so that one token is one row.
+    So it is where there is no one kernel for both, and in a prompt's own products where its heads share no keys, so
+    that one token is one row.
     """
     ungrouped = bundle.architecture.num_heads == bundle.architecture.num_kv_heads
-    return bundle.kv_cache.dtype in _FLOAT_CACHES or (bundle.graph.prompt_attention == "float" and ungrouped)
+    return not _one_kernel(bundle) or (bundle.graph.prompt_attention == "float" and ungrouped)
+
+
+def _one_kernel(bundle: bundle_pb2.Bundle) -> bool:
+    """Whether GroupQueryAttention is known to attend to one token and to several alike, to the last bit.
+
+    Over floats it does not. Nobody measured that of another exporter's graph.
+    """
+    return bundle.provenance.source_kind != FOREIGN and bundle.kv_cache.dtype not in _FLOAT_CACHES
 
 
 def _drafts_are_exact(bundle: bundle_pb2.Bundle) -> bool:
-    """Whether several tokens in one step give each the logits, to the last bit, that it would have alone.
-
-    Nobody measured that of another exporter's graph.
-    """
+    """Whether several tokens in one step give each the logits, to the last bit, that it would have alone."""
     formats = (each.format for each in bundle.quantization.classes)
-    measured = bundle.provenance.source_kind != FOREIGN and bundle.kv_cache.dtype not in _FLOAT_CACHES
-    return measured and not any(map(_ORDER_DEPENDENT.match, formats))
+    return _one_kernel(bundle) and not any(map(_ORDER_DEPENDENT.match, formats))
 
 
 def _curve(config: DaemonConfig, state: Path, manifest: bytes, session: Session, cache: KvCache) -> tuple[Curve, bool]:

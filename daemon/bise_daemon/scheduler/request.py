@@ -108,6 +108,11 @@ class Request:
         return max(0, self.prefill_tokens - self.computed_tokens)
 
     @property
+    def answers(self) -> bool:
+        """Whether the next token to run is run alone, as an answer's are, and not in a prompt's chunk."""
+        return self.begun and (self.left_to_prefill == 1 or not self.left_of_prompt)
+
+    @property
     def left_to_generate(self) -> int:
         """Tokens still granted."""
         return self.max_tokens - len(self.output)

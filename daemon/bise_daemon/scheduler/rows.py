@@ -81,8 +81,7 @@ class Rows:
         slot.clear()
         slot.owner, slot.used = request, next(self._uses)
         request.slot, request.computed_tokens = slot.index, found.tokens
-        decodes = request.output and (request.left_to_prefill == 1 or not request.left_of_prompt)
-        request.phase = Phase.DECODE if decodes else Phase.PREFILL
+        request.phase = Phase.DECODE if request.answers else Phase.PREFILL
         if not request.output:
             request.reused_tokens = found.tokens
 
@@ -177,8 +176,7 @@ class Rows:
             assert request.phase in (Phase.PREFILL, Phase.DECODE), request
             assert request.computed_tokens <= request.reserved_tokens <= self._context_tokens, request
             assert request.left_to_generate >= 1, request
-            decodes = request.output and (request.left_to_prefill == 1 or not request.left_of_prompt)
-            assert request.phase is Phase.PREFILL or decodes, request
+            assert request.phase is Phase.PREFILL or request.answers, request
 
     def _span(self, rows: Sequence[Request]) -> list[Slot]:
         taken = [row.slot for row in rows if row.slot is not None]

@@ -16,7 +16,7 @@ from bise_daemon.memory.reading import Reading
 from bise_daemon.models import model as model_module
 from bise_daemon.models.model import Model, load_model
 from bise_export.pipeline import ExportOptions, export
-from bise_proto.bundle import MANIFEST, BundleError, describe, read_manifest
+from bise_proto.bundle import FOREIGN, MANIFEST, BundleError, describe, read_manifest
 from conftest import Quiet
 from golden import checkpoints, tiny
 
@@ -57,6 +57,14 @@ def served(int8_cache_bundle: Path, tmp_path: Path) -> Path:
     return shutil.copytree(int8_cache_bundle, tmp_path / "served")
 
 
+@pytest.fixture
+def fused(tmp_path: Path, quiet: Quiet) -> Path:
+    """A bundle over an int8 cache, with one way to attend."""
+    source = checkpoints.write_huggingface(tmp_path / "checkpoint", tiny.LLAMA, tiny.weights(tiny.LLAMA))
+    export(source, tmp_path / "fused", ExportOptions(prompt_attention="fused", verify=False), quiet)
+    return tmp_path / "fused"
+
+
 def calibrations(folder: Path) -> list[Path]:
     """What was measured for a bundle."""
     return list(folder.with_name(f"{folder.name}.state").glob("*.calibration.json"))
@@ -87,9 +95,22 @@ def test_settings_reach_the_scheduler(served: Path) -> None:
 
 def test_a_float_cache_is_used_with_its_precautions(tiny_bundle: Path, served: Path) -> None:
     assert read_manifest(tiny_bundle).kv_cache.dtype == "float32"
-    for folder, wanted in ((tiny_bundle, (2, 0)), (served, (1, 8))):
+    assert read_manifest(served).graph.prompt_attention == "float"
+    for folder, wanted in ((tiny_bundle, (2, 0, False)), (served, (1, 8, False))):
         limits = load(folder).limits
-        assert (limits.smallest_chunk, limits.draft_tokens) == wanted
+        assert (limits.smallest_chunk, limits.draft_tokens, limits.one_way) == wanted
+
+
+def test_answers_are_prefixes_where_prompts_attend_as_they_do(fused: Path) -> None:
+    limits = load(fused).limits
+    assert (limits.smallest_chunk, limits.one_way, limits.rides) == (1, True, True)
+
+
+def test_another_exporters_graph_is_used_with_them_too(served: Path) -> None:
+    assert read_manifest(served).kv_cache.dtype == "int8"
+    rewrite(served, lambda bundle: setattr(bundle.provenance, "source_kind", FOREIGN))
+    limits = load(served).limits
+    assert (limits.smallest_chunk, limits.draft_tokens, limits.one_way) == (2, 0, False)
 
 
 def test_what_the_first_steps_wrote_is_gone(tiny_bundle: Path) -> None:
