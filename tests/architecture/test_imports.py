@@ -70,6 +70,7 @@ class Costs:
     margin = 1.0
     def prefill_ms(self, tokens, context_tokens): return tokens
     def decode_ms(self, rows, context_tokens): return rows
+    def mixed_ms(self, tokens, context_tokens, rows, rows_context_tokens): return tokens + rows
     def verify_ms(self, tokens, context_tokens): return 1
     def copy_ms(self, tokens): return 0
 scheduler = Scheduler(Limits(2, 16, 32, 4, spare_slots=1, idle_tokens=32, draft_tokens=2), Costs())

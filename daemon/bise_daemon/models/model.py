@@ -118,6 +118,7 @@ def load_model(config: DaemonConfig) -> Model:
         draft_tokens=config.draft_tokens if _drafts_are_exact(bundle) else 0,
         smallest_chunk=2 if _lone_queries_differ(bundle) else 1,
         one_way=_one_kernel(bundle) and bundle.graph.prompt_attention != "float",
+        mixes=bundle.graph.prompt_attention == "float",
     )
     accept(config, checked)
     load_ms = (time.monotonic() - began) * 1e3
