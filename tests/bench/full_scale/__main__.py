@@ -1,9 +1,10 @@
 """`python -m tests.bench.full_scale`: Mistral Small 3's shapes from checkpoint to chat, under a ceiling on memory.
 
-Exports a synthetic checkpoint to int4 with an int8 cache; with `--kills 3`, once more beside it, killed at random moments
-and gone on with, which must give the same bytes. Serves the bundle through the daemon, and says what each part took. The
-checkpoint is made on demand; `--on-disk` writes it first (48 GB). The bundle of all 40 layers takes 13 GB of disk (twice
-that with kills), and serving it 14 GB of memory. `--layers 2` tries it small; `--bundle` serves one that was kept.
+Exports a synthetic checkpoint to int4 with an int8 cache; with `--kills 3`, once more beside it, killed at random
+moments and gone on with, which must give the same bytes. Serves the bundle through the daemon, and says what each part
+took. The checkpoint is made on demand; `--on-disk` writes it first (48 GB). The bundle of all 40 layers takes 13 GB of
+disk (twice that with kills, or specialised), and serving it 14 GB of memory. `--layers 2` tries it small; `--bundle`
+serves one that was kept.
 """
 
 from __future__ import annotations
@@ -26,8 +27,11 @@ from bise_export.pipeline import ExportOptions
 
 THREADS = 2
 RESULTS = Path(__file__).parents[1] / "results" / "full_scale.json"
-# What is asked of all 40 layers on two cores: at most so many GiB, minutes and GB, at least that share.
-BARS = {"peak GiB": 4.0, "minutes": 25.0, "bundle GB": 13.3, "share of bandwidth": 0.75}
+# What is asked of all 40 layers on two cores: at least that share, else at most.
+BARS = {
+    "export": {"peak GiB": 4.0, "minutes": 25.0, "bundle GB": 13.3},
+    "serving": {"share of bandwidth": 0.75, "later start, load s": 3.0, "anonymous GiB": 2.0},
+}
 
 
 def exported(options: argparse.Namespace, bundle: Path) -> dict[str, Any]:
@@ -51,7 +55,7 @@ def exported(options: argparse.Namespace, bundle: Path) -> dict[str, Any]:
     minutes = sum(found["seconds"].values()) / 60
     writing_s = next(seconds for name, seconds in found["seconds"].items() if name.startswith("writing"))
     figures: dict[str, Any] = {
-        "what": f"{options.layers} layers, int4 block {options.block_size}, {options.vocabulary} vocabulary, int8 cache",
+        "what": f"{options.layers} layers, int4 block {options.block_size}, {options.vocabulary} vocabulary, int8 KV",
         **{f"{name}, s": seconds for name, seconds in found["seconds"].items()},
         "minutes": minutes,
         "M weights/s, writing": found["parameters"] / writing_s / 1e6,
@@ -65,12 +69,14 @@ def exported(options: argparse.Namespace, bundle: Path) -> dict[str, Any]:
     return figures
 
 
-def serving(options: argparse.Namespace, bundle: Path) -> dict[str, Any]:
+def serving(options: argparse.Namespace, bundle: Path, scratch: Path) -> dict[str, Any]:
     """What the daemon does with the bundle, as plain values."""
     speed = bandwidth(THREADS)
-    figures = served(bundle, options.tokens, THREADS)
-    share = figures["tokens/s"] * read_bytes_per_token(bundle) / speed
-    return {**figures, "memory GB/s": speed / 1e9, "share of bandwidth": share}
+    read_bytes = read_bytes_per_token(bundle)
+    figures = served(bundle, options.tokens, THREADS, options.state or scratch / "state")
+    for each in figures.values():
+        each["share of bandwidth"] = each["tokens/s"] * read_bytes / speed
+    return {"memory GB/s": speed / 1e9, "GB a token": read_bytes / 1e9, **figures}
 
 
 def main() -> None:
@@ -87,6 +93,7 @@ def main() -> None:
     parser.add_argument("--scratch", type=Path, help="where bundles and checkpoint go for the time of the run")
     parser.add_argument("--keep", type=Path, help="where the bundle goes to stay, instead; it is not served")
     parser.add_argument("--bundle", type=Path, help="one that was kept, to be served; nothing is exported")
+    parser.add_argument("--state", type=Path, help="the daemon's, if the specialised weights are to stay")
     parser.add_argument("--out", type=Path, default=RESULTS, help="a JSON file for the figures")
     options = parser.parse_args()
     result = json.loads(options.out.read_text(encoding="utf-8")) if options.out.exists() else {}
@@ -97,7 +104,7 @@ def main() -> None:
         if options.bundle is None:
             result["export"] = exported(options, bundle)
         if options.keep is None:
-            result["serving"] = serving(options, bundle)
+            result["serving"] = serving(options, bundle, Path(scratch))
     text = json.dumps(result, indent=1)
     options.out.write_text(text + "\n", encoding="utf-8")
     sys.stdout.write(text + "\n")
