@@ -8,6 +8,7 @@ from pathlib import Path
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.cost.record import cpu_kinds
 from bise_daemon.engine.kv import KvCache
+from bise_daemon.engine.runner import Logits
 from bise_daemon.engine.session import Session, SessionError, runtime_version
 from bise_daemon.models.check import CheckedBundle
 from bise_daemon.specialise.store import Store
@@ -48,14 +49,17 @@ class Specialising:
             specialised = store.make(checked.folder / checked.bundle.graph.model_file, _weight_bytes(checked))
         if specialised is not None:
             try:
-                return self._started(checked, cache, specialised), True
-            except SessionError as error:
+                session, logits = self._started(checked, cache, specialised)
+                if not store.confirms(logits):
+                    raise SessionError("expected the logits of its first start, got others.")
+                return session, True
+            except (SessionError, OSError) as error:
                 logger.warning("%s: removed, and the weights are repacked: %s", specialised.parent, error)
                 store.discard()
         if checked.specialised is not None:
             for _ in check_files(checked.folder, checked.bundle):  # was spared, since nobody was to read them
                 pass
-        return self._started(checked, cache, None), False
+        return self._started(checked, cache, None)[0], False
 
     @property
     def _wanted(self) -> bool:
@@ -66,12 +70,12 @@ class Specialising:
             return False
         return self._config.specialise == "on" or _weight_bytes(checked) >= _AUTO_BYTES
 
-    def _started(self, checked: CheckedBundle, cache: KvCache, specialised: Path | None) -> Session:
+    def _started(self, checked: CheckedBundle, cache: KvCache, specialised: Path | None) -> tuple[Session, Logits]:
         session = Session(checked.folder, checked.bundle, cache, self._config.threads or 0, specialised)
         # A first step pays for what onnxruntime sets up lazily, before anyone waits for it.
-        session.decode(0, [0], [0])
+        logits = session.decode(0, [0], [0])
         cache.release(0)
-        return session
+        return session, logits
 
     def _store(self, manifest: bytes) -> Store:
         folder = self._config.state_folder / "specialised"

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
 from bise_daemon.specialise.writer import DATA_FILE, MODEL_FILE
@@ -24,7 +26,7 @@ from bise_proto.bundle import sha256
 logger = logging.getLogger(__name__)
 
 _FORMAT = 1
-_RECORD_FILE = "record.json"
+_RECORD_FILE, _FIRST_STEP_FILE = "record.json", "first_step.json"
 _MOST_BYTES = 64 << 10
 _NAME = re.compile(r"[0-9a-f]{32}(\.part)?")
 # Packed weights over the file's, the largest matrix once more while it is packed, and room to spare: blocks of 32 come
@@ -120,6 +122,22 @@ class Store:
             return None
         logger.info("%s: specialised for this device in %.0f s", model.parent, time.monotonic() - began)
         return self._folder / MODEL_FILE
+
+    def confirms(self, logits: NDArray[np.float32]) -> bool:
+        """Whether a first step, which reads every weight, came out as at the first start; there, it is noted.
+
+        It would not if a kernel did not find what it packs to, and used a hollow matrix instead.
+        """
+        path, digest = self._folder / _FIRST_STEP_FILE, hashlib.sha256(logits.tobytes()).hexdigest().encode()
+        try:
+            with own_file(path) as file:
+                return unsealed(file.read(_MOST_BYTES)) == digest
+        except FileNotFoundError:
+            with replacing(path) as file:
+                file.write(sealed(digest))
+            return True
+        except (OSError, UnfitError):
+            return False
 
     def discard(self) -> None:
         """Removes what does not work; the next start makes it again."""

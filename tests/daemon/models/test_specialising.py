@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from bise_daemon.config.load import config_from_flags
@@ -81,6 +82,13 @@ def flip(path: Path) -> None:
         file.seek(-1, os.SEEK_END)
         file.write(bytes([byte ^ 1]))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def rerecord(folder: Path) -> None:
+    """Notes the files as they are now, as if they had been written so."""
+    store = store_module.Store(Path("unused"), b"", "", ())
+    store._key = store_module._RECORDS.validate_json(store_module.unsealed((folder / "record.json").read_bytes())).key
+    store._record(folder)
 
 
 def test_the_specialised_graph_computes_the_same_to_the_last_bit(started: Path) -> None:
@@ -181,14 +189,25 @@ def test_a_specialised_graph_that_does_not_load_is_removed_and_the_bundle_proved
 ) -> None:
     folder = files(bundle)
     (folder / MODEL_FILE).write_bytes(b"no graph")
-    store = store_module.Store(Path("unused"), b"", "", ())
-    store._key = store_module._RECORDS.validate_json(store_module.unsealed((folder / "record.json").read_bytes())).key
-    store._record(folder)
+    rerecord(folder)
     flip(bundle / "model.onnx.data")
     with pytest.raises(BundleError, match="expected sha256"):
         load(bundle)
     assert "removed, and the weights are repacked" in caplog.text
     assert not folder.exists()
+
+
+def test_a_matrix_that_is_not_found_by_its_hash_is_noticed(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = files(bundle)
+    model = onnx.load(folder / MODEL_FILE, load_external_data=False)
+    entries = [entry for tensor in model.graph.initializer for entry in tensor.external_data]
+    packed = next(entry for entry in entries if entry.key == "prepacked_0")
+    name, _, blob = packed.value.partition("|")
+    packed.value = f"{name[:-1]}|{blob}"
+    (folder / MODEL_FILE).write_bytes(model.SerializeToString())
+    rerecord(folder)
+    assert not load(bundle).specialised
+    assert "expected the logits of its first start" in caplog.text
 
 
 def test_verify_full_finds_what_time_and_size_do_not_tell(
