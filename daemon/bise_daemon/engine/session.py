@@ -88,7 +88,8 @@ class Session:
         # cores, a client over the socket sees 3 to 10 % more tokens/s (`make bench`, client).
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.add_session_config_entry("session.prepack.enable_parallel", "1")
+        if specialised is not None:
+            options.add_session_config_entry("session.prepack.enable_parallel", "1")
         try:
             # Even packed weights are found by what the kernels pack at load, each in memory of its own for a moment.
             with nullcontext() if specialised is None else reused_memory():
