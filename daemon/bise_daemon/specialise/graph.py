@@ -98,6 +98,13 @@ def hollow_alone(
     return _of_one(model, product.node, [product.node], [hollow, *(constants[name] for name in product.constants)])
 
 
+def needed(model: ModelProto, copied: Mapping[str, TensorProto]) -> set[str]:
+    """The names that are used by all but what makes tensors that were copied as they come out."""
+    rest = GraphProto(output=model.graph.output)
+    rest.node.extend(_without(model, copied))
+    return set(_uses(rest))
+
+
 def hollow_graph(
     model: ModelProto, specialised: Mapping[str, TensorProto], copied: Mapping[str, TensorProto]
 ) -> ModelProto:
@@ -110,12 +117,12 @@ def hollow_graph(
     found = ModelProto()
     found.CopyFrom(model)
     graph = found.graph
-    nodes = [node for node in graph.node if not any(name in copied for name in node.output)]
+    nodes = _without(model, copied)
     del graph.node[:]
     graph.node.extend(nodes)
     outside = {**copied, **specialised}
     inside = {tensor.name: tensor for tensor in graph.initializer if not is_external(tensor)}
-    used = set(_uses(graph))
+    used = needed(model, copied)
     tensors = [tensor for name, tensor in (inside | outside).items() if name in used]
     del graph.initializer[:]
     graph.initializer.extend(tensors)
@@ -163,6 +170,11 @@ def at(tensor: TensorProto, where: Place, blob: tuple[str, Place] | None = None)
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
     """The constants of a graph."""
     yield from model.graph.initializer
+
+
+def _without(model: ModelProto, copied: Mapping[str, TensorProto]) -> list[NodeProto]:
+    """The nodes but those that make tensors that were copied."""
+    return [node for node in model.graph.node if not any(name in copied for name in node.output)]
 
 
 def _uses(graph: GraphProto) -> Iterator[str]:

@@ -66,10 +66,10 @@ def write(model: Path, target: Path, alive: Callable[[], bool]) -> None:
             hashes.add(name)
             full = hollow[product.weight] = graph.at(weight, graph.place(empty), (name, where))
             _check_equal(true, model.parent, graph.hollow_alone(source, product, full, copied), target)
-        made = {name for product in found for name in product.constants if name in copied}
-        for tensor in stored.values():
-            if graph.is_external(tensor) and tensor.name not in hollow and tensor.name not in made:
-                copied[tensor.name] = graph.at(tensor, _copy(model.parent, graph.place(tensor), file))
+        left = graph.needed(source, copied) - hollow.keys() - copied.keys()
+        for name in sorted(left & stored.keys()):
+            if graph.is_external(stored[name]):
+                copied[name] = graph.at(stored[name], _copy(model.parent, graph.place(stored[name]), file))
         file.flush()
         os.fsync(file.fileno())
     shutil.rmtree(scratch)
