@@ -70,7 +70,8 @@ class DaemonConfig(BaseModel):
     state_dir: Annotated[Path | None, BeforeValidator(_path)] = Field(
         None, description="the path of a folder for what is measured and computed here, or nothing for BUNDLE.state"
     )
-    specialise: Literal["auto", "on", "off"] = Field("auto", description="auto, on or off")
+    # Not on and off: YAML reads these as true and false.
+    specialise: Literal["auto", "always", "never"] = Field("auto", description="auto, always or never")
     verify: Literal["quick", "full"] = Field("quick", description="quick or full")
     trusted_keys: TrustedKeys = ()
     # Behind what it needs, which its validator looks at.

@@ -63,12 +63,12 @@ class Specialising:
 
     @property
     def _wanted(self) -> bool:
-        return self._config.specialise != "off"
+        return self._config.specialise != "never"
 
     def _pays(self, checked: CheckedBundle) -> bool:
         if not self._wanted or checked.bundle.graph.target != "cpu":
             return False
-        return self._config.specialise == "on" or _weight_bytes(checked) >= _AUTO_BYTES
+        return self._config.specialise == "always" or _weight_bytes(checked) >= _AUTO_BYTES
 
     def _started(self, checked: CheckedBundle, cache: KvCache, specialised: Path | None) -> tuple[Session, Logits]:
         session = Session(checked.folder, checked.bundle, cache, self._config.threads or 0, specialised)

@@ -32,7 +32,7 @@ def served(folder: Path, tokens: int, threads: int, state: Path) -> dict[str, An
     """
     found: dict[str, Any] = {}
     answers = set()
-    for specialise, name in (("off", "weights repacked"), ("on", "specialised")):
+    for specialise, name in (("never", "weights repacked"), ("always", "specialised")):
         with tempfile.TemporaryDirectory() as scratch:
             address = f"unix://{scratch}/bise.sock"
             config = Path(scratch, "bise.yaml")

@@ -53,7 +53,7 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def load(folder: Path, **settings: Any) -> Model:
-    asked = {"bundle": str(folder), "listen": f"unix://{folder}.sock", "threads": 1, "slots": 2, "specialise": "on"}
+    asked = {"bundle": str(folder), "listen": f"unix://{folder}.sock", "threads": 1, "slots": 2, "specialise": "always"}
     return load_model(config_from_flags(asked | settings))
 
 
@@ -92,7 +92,7 @@ def rerecord(folder: Path) -> None:
 
 
 def test_the_specialised_graph_computes_the_same_to_the_last_bit(started: Path) -> None:
-    plain, specialised = load(started / "tiny", specialise="off"), load(started / "tiny")
+    plain, specialised = load(started / "tiny", specialise="never"), load(started / "tiny")
     assert (plain.specialised, specialised.specialised) == (False, True)
     assert logits(plain) == logits(specialised)
 
@@ -104,7 +104,7 @@ def test_a_later_start_reads_neither_the_bundles_weights_nor_specialises_again(
     assert load(bundle).specialised
     assert "not specialised" not in caplog.text
     with pytest.raises(BundleError, match="expected sha256"):
-        load(bundle, specialise="off")
+        load(bundle, specialise="never")
 
 
 def test_weights_of_another_size_are_refused_all_the_same(bundle: Path) -> None:
