@@ -180,19 +180,22 @@ def inspect(
     bundle: Folder,
     json: Annotated[bool, typer.Option("--json", help="Print the manifest itself.")] = False,
 ) -> None:
-    """Show what a bundle is."""
+    """Show what a bundle is: the model, what its weights and cache take and lost, which key its signature names."""
     from google.protobuf import json_format
     from rich.console import Console
 
     from bise_export.inspection import render
     from bise_proto.bundle import read_manifest
+    from bise_proto.trust.signature import SIGNATURE, claimed_identity
 
     with _one_line_errors("inspect"):
         found = read_manifest(bundle)
-    if json:
-        typer.echo(json_format.MessageToJson(found, preserving_proto_field_name=True))
-    else:
-        Console().print(render(found, bundle))
+        if json:
+            typer.echo(json_format.MessageToJson(found, preserving_proto_field_name=True))
+            return
+        signature = bundle / SIGNATURE
+        signer = claimed_identity(signature) if signature.is_file() else None
+    Console().print(render(found, bundle, signer))
 
 
 def verify(

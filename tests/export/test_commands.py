@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ import typer
 from typer.testing import CliRunner
 
 from bise_export import commands
+from bise_proto.trust.signature import SIGNATURE
 from golden import checkpoints, tiny
 from golden.keys import write_keys
 
@@ -182,6 +185,20 @@ def test_a_bundle_is_inspected_for_people_and_programs(tiny_bundle):
 
     assert "bits per weight" in shown.stdout
     assert json.loads(told.stdout) == json.loads((tiny_bundle / "bundle.json").read_text())
+
+
+def test_inspect_says_which_key_signed(tiny_bundle, tmp_path):
+    bundle, keys = shutil.copytree(tiny_bundle, tmp_path / "bundle"), write_keys(tmp_path, "ours")
+    bise("sign", bundle, "--key", keys.private)
+
+    shown = bise("inspect", bundle)
+    (bundle / SIGNATURE).write_text("{}")
+    broken = bise("inspect", bundle)
+
+    assert hashlib.sha256(keys.public.read_bytes()).hexdigest() in shown.stdout.replace("\n", "")
+    assert broken.exit_code == 1
+    assert "bundle.sig: expected a signature of model-signing 1.0" in broken.stderr
+    assert bise("inspect", bundle, "--json").exit_code == 0
 
 
 @pytest.mark.slow
