@@ -26,12 +26,13 @@ _CHATS = {
 }
 
 
-def render(bundle: bundle_pb2.Bundle, folder: Path) -> RenderableType:
+def render(bundle: bundle_pb2.Bundle, folder: Path, signer: str | None = None) -> RenderableType:
     """The whole page: what the model is, what it costs, what was lost, where it came from.
 
     Args:
         bundle: the manifest.
         folder: where it lies, to be shown.
+        signer: the SHA-256 of the key that its signature names; None if it has no signature.
     """
     return Group(
         Text.assemble((bundle.name, "bold"), f" {bundle.version}"),
@@ -42,6 +43,7 @@ def render(bundle: bundle_pb2.Bundle, folder: Path) -> RenderableType:
         section("Text", facts(_text(bundle))),
         section("Accuracy", facts(_accuracy(bundle))),
         section("Made from", facts(_provenance(bundle.provenance))),
+        section("Signed", facts(_signature(signer))),
         section("Files", _files(bundle.files)),
     )
 
@@ -121,6 +123,14 @@ def _provenance(provenance: bundle_pb2.Provenance) -> Iterable[tuple[str, str]]:
         "tools",
         ", ".join(f"{name} {version}" for name, version in sorted(provenance.tools.items())) or "not recorded",
     )
+
+
+def _signature(signer: str | None) -> Iterable[tuple[str, str]]:
+    if signer is None:
+        yield "by", "nobody: `bise sign` signs it"
+        return
+    yield "by", f"the key of SHA-256 {signer}"
+    yield "", "so it says; `sha256sum PUBLIC.pem` tells whose, `bise verify --trusted-key PUBLIC.pem` proves it"
 
 
 def _files(files: Sequence[bundle_pb2.File]) -> Table:

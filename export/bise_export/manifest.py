@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
@@ -67,20 +68,27 @@ def manifest(
     )
 
 
-def write_manifest(folder: Path, bundle: bundle_pb2.Bundle, sources: Iterable[Path]) -> None:
-    """Completes the manifest with what was read and what was written, and writes it."""
-    for source in sources:
-        bundle.provenance.source_files.append(
-            bundle_pb2.File(path=source.name, size_bytes=source.stat().st_size, sha256=sha256(source))
-        )
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            bundle.files.append(describe(folder, path.relative_to(folder).as_posix()))
+def write_manifest(folder: Path, bundle: bundle_pb2.Bundle, sources: Iterable[Path], threads: int = 1) -> None:
+    """Completes the manifest with what was read and what was written, and writes it.
+
+    Args:
+        threads: that hash, a file each.
+    """
+    written = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
+    with ThreadPoolExecutor(threads) as pool:
+        read = pool.map(_source, sources)
+        files = pool.map(lambda name: describe(folder, name), written)
+        bundle.provenance.source_files.extend(read)
+        bundle.files.extend(files)
     values = json_format.MessageToDict(bundle, preserving_proto_field_name=True)
     # A protobuf map has another order in each process, and the same export is to give the same file.
     tools = values["provenance"]["tools"]
     values["provenance"]["tools"] = dict(sorted(tools.items()))
     (folder / MANIFEST).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def _source(path: Path) -> bundle_pb2.File:
+    return bundle_pb2.File(path=path.name, size_bytes=path.stat().st_size, sha256=sha256(path))
 
 
 def _quantization(recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[Vector]) -> bundle_pb2.Quantization:

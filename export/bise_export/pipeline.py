@@ -196,7 +196,7 @@ def export_checkpoint(
             progress.step("measuring accuracy")
             bundle.accuracy.CopyFrom(_accuracy(folder, bundle, checkpoint, thoroughly=options.verify is True))
         progress.step("hashing and publishing")
-        write_manifest(folder, bundle, checkpoint.files)
+        write_manifest(folder, bundle, checkpoint.files, options.threads)
     return bundle
 
 

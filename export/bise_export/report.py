@@ -27,42 +27,46 @@ _ROWS: tuple[tuple[str, Callable[[bundle_pb2.Accuracy], str]], ...] = (
 
 
 def render_report(
-    report: VerifyReport, stored: bundle_pb2.Bundle, folder: Path, signer: str | None = None
+    report: VerifyReport, bundle: bundle_pb2.Bundle, folder: Path, signer: str | None = None, *, stored: bool = False
 ) -> RenderableType:
     """The page: what was proved, what quantization cost now and by the manifest, and what is wrong, in red.
 
     Args:
         report: of the bundle in `folder`.
-        stored: the bundle's manifest.
+        bundle: its manifest, as it was before.
         folder: where it lies, to be shown.
         signer: the trusted key that signed it; None if no key was given.
+        stored: whether the manifest holds the accuracy measured now.
     """
     return Group(
-        Text.assemble((stored.name, "bold"), f" {stored.version}"),
+        Text.assemble((bundle.name, "bold"), f" {bundle.version}"),
         Text(str(folder), style="dim"),
         section("Proved", facts(_proofs(report, signer))),
-        section("Accuracy", _accuracy(report, stored)),
+        section("Accuracy", _accuracy(report, bundle, stored=stored)),
         *([section("Problems", _problems(report.problems))] if report.problems else []),
     )
 
 
-def report_json(report: VerifyReport, stored: bundle_pb2.Bundle, signer: str | None = None) -> dict[str, object]:
+def report_json(
+    report: VerifyReport, bundle: bundle_pb2.Bundle, signer: str | None = None, *, stored: bool = False
+) -> dict[str, object]:
     """The same as an object of JSON values.
 
     Figures have the manifest's form, where one that is not finite is the string "Infinity". `accuracy` is null if no
-    checkpoint was given, `stored_accuracy` if the manifest holds none, `parity` if another exporter made the graph,
-    `signer` if no key was given.
+    checkpoint was given, `stored_accuracy` if the manifest held none before, `parity` if another exporter made the
+    graph, `signer` if no key was given. `stored` says whether the manifest now holds `accuracy`.
     """
     return {
-        "name": stored.name,
-        "version": stored.version,
+        "name": bundle.name,
+        "version": bundle.version,
         "signer": signer,
         "files": report.files,
         "warnings": list(report.warnings),
         "parity": _values(accuracy_message(report.parity, Numpy.name, version("numpy"))) if report.parity else None,
         "parity_limit": report.parity_limit,
         "accuracy": _values(report.accuracy) if report.accuracy else None,
-        "stored_accuracy": _values(stored.accuracy) if stored.HasField("accuracy") else None,
+        "stored_accuracy": _values(bundle.accuracy) if bundle.HasField("accuracy") else None,
+        "stored": stored,
         "problems": report.problems,
     }
 
@@ -83,13 +87,13 @@ def _proofs(report: VerifyReport, signer: str | None) -> Iterable[tuple[str, str
     yield "onnxruntime", f"loads it with {len(report.warnings) or 'no'} warning{'s' * (len(report.warnings) != 1)}"
 
 
-def _accuracy(report: VerifyReport, stored: bundle_pb2.Bundle) -> RenderableType:
+def _accuracy(report: VerifyReport, bundle: bundle_pb2.Bundle, *, stored: bool) -> RenderableType:
     columns: list[tuple[str, bundle_pb2.Accuracy]] = []
     if report.accuracy:
-        columns.append(("measured now", report.accuracy))
-    if stored.HasField("accuracy"):
-        columns.append(("in the manifest", stored.accuracy))
-    kind = Text(f"{stored.quantization.precision or 'foreign'} weights, {stored.kv_cache.dtype} cache")
+        columns.append(("measured now, and stored" if stored else "measured now", report.accuracy))
+    if bundle.HasField("accuracy"):
+        columns.append(("in the manifest before" if stored else "in the manifest", bundle.accuracy))
+    kind = Text(f"{bundle.quantization.precision or 'foreign'} weights, {bundle.kv_cache.dtype} cache")
     if not columns:
         return Group(kind, Text("not measured: give the checkpoint it was made from, --against CHECKPOINT"))
     rows = table("", *(title for title, _ in columns))

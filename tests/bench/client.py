@@ -76,8 +76,11 @@ def run() -> dict[str, Any]:
 def _daemon(folder: Path) -> Iterator[tuple[Client, psutil.Process]]:
     with tempfile.TemporaryDirectory() as scratch:
         address = f"unix://{scratch}/bise.sock"
+        config = Path(scratch, "bise.yaml")
+        config.write_text("draft_tokens: 0\n", encoding="utf-8")  # as the engine loop alone
         command = [sys.executable, "-m", "bise", "serve", "--bundle", str(folder), "--listen", address]
-        process = subprocess.Popen([*command, "--threads", str(THREADS)], stderr=subprocess.DEVNULL)
+        settings = ["--config", str(config), "--threads", str(THREADS)]
+        process = subprocess.Popen([*command, *settings], stderr=subprocess.DEVNULL)
         try:
             with Client(address) as client:
                 client.wait_until_serving(timeout=60)

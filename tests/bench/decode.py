@@ -45,11 +45,14 @@ BAR = 1.15
 
 
 class EngineLoop:
-    """The daemon's engine without its sockets: scheduler, onnxruntime, sampling, detokenizing."""
+    """The daemon's engine without its sockets: scheduler, onnxruntime, sampling, detokenizing.
+
+    Nobody guesses: a small model's greedy answer repeats itself, and prompt lookup would take a third of the steps.
+    """
 
     def __init__(self, folder: Path) -> None:
-        config = config_from_flags({"bundle": str(folder), "threads": THREADS, "context": 1024, "slots": 1})
-        self._model = load_model(config)
+        settings = {"bundle": str(folder), "threads": THREADS, "context": 1024, "slots": 1, "draft_tokens": 0}
+        self._model = load_model(config_from_flags(settings))
         self._done = threading.Event()
         self._last: Any = None
         model = self._model

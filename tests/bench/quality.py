@@ -1,7 +1,11 @@
-"""What each precision costs against the checkpoint in float32, beside llama.cpp's quantizations of the same weights."""
+"""What each precision costs and takes against the checkpoint in float32, beside llama.cpp's of the same weights.
+
+`python -m tests.bench quality` takes some 15 minutes and 6 GB; its times mean something only where nothing else runs.
+"""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,8 @@ from unittest.mock import patch
 
 import numpy as np
 from tests.bench import models
-from tests.bench.rounds import machine
+from tests.bench.decode import EngineLoop, LlamaCpp
+from tests.bench.rounds import Figures, interleave, machine
 
 from bise_export import findings
 from bise_export.agreement import Agreement, compare
@@ -17,6 +22,8 @@ from bise_export.decoded import read_model
 from bise_export.pipeline import ExportOptions
 from bise_export.planning import Bits, Fit
 from bise_export.prompts import VERIFICATION, token_prompts
+from bise_export.quant.kv import KvPrecision
+from bise_export.quant.recipes import Precision
 from bise_export.quant.sensitivity import losses
 from bise_export.reference import Reference
 from bise_export.runner import Runner
@@ -35,7 +42,10 @@ BITS = (4.5, 4.0, 3.5, 3.0)
 PEERS = ("Q8_0", "Q4_K_M", "Q4_0", "Q3_K_M", "Q2_K")
 # The peers at whose size a plan is made: rows of 576 have no super-blocks, so llama.cpp stores most of these in others.
 RIVALS = ("Q4_K_M", "Q4_0", "Q2_K")
-MEAN_KL_BAR, TOP1_BAR = 0.01, 0.97
+MEAN_KL_BAR, TOP1_BAR, CACHE_BAR = 0.01, 0.97, 0.005
+# Weights that an int8 cache is laid beside a float32 one with.
+CACHED: tuple[Precision, ...] = ("fp32", "int8", "int4")
+DECODE_ROUNDS = 9
 
 Logits = Callable[[Sequence[int]], Float32]
 
@@ -59,30 +69,33 @@ def _table() -> dict[str, Any]:
     rows: dict[str, dict[str, float]] = {}
     prompts: list[list[int]] = []
     expected: list[Float32] = []
+    folders: dict[str, Path] = {}
     for label, options in _variants():
         folder = models.bundle(options)
         bundle = read_manifest(folder)
         if not prompts:
             prompts = token_prompts(folder, bundle.tokenizer, VERIFICATION)
             expected = list(Reference(checkpoint.spec, checkpoint.weights).each_logits(prompts))
-        model = read_model(folder / bundle.graph.model_file)
-        runner = Runner(folder, model.SerializeToString(), "cpu", max(map(len, prompts)))
         activations, cache = bundle.quantization.activations, bundle.kv_cache.dtype
         name = f"bise {label}, {activations} activations, {cache} cache"
-        rows[name] = _row(_against(expected, prompts, runner.logits), _size(folder), bundle.architecture.parameters)
-    for name, path in (
-        ("llama.cpp, the checkpoint itself (Q4_1)", models.GGUF),
-        *((f"llama.cpp {kind}", models.gguf(kind)) for kind in PEERS),
-    ):
-        rows[name] = _row(
-            _against(expected, prompts, _llama(path)), path.stat().st_size, bundle.architecture.parameters
-        )
+        found = _against(expected, prompts, _bise(folder, prompts))
+        rows[name], folders[name] = _row(found, _size(folder), bundle.architecture.parameters), folder
+    files = {"llama.cpp, the checkpoint itself (Q4_1)": models.GGUF}
+    files |= {f"llama.cpp {kind}": models.gguf(kind) for kind in PEERS}
+    for name, path in files.items():
+        found = _against(expected, prompts, _llama(path))
+        rows[name] = _row(found, path.stat().st_size, bundle.architecture.parameters)
+    figures = _decode_ms(folders, files)
+    for name, values in figures.items():
+        rows[name]["decode_ms"] = statistics.median(values)
     int8 = rows["bise int8, int16 activations, float32 cache"]
+    added = {precision: _cache_row(precision, prompts, expected) for precision in CACHED}
     return {
         "what": "KL(float32 checkpoint || quantized) in nats and top-1 agreement, on the verification prompts",
         "machine": machine(),
         "positions": sum(map(len, prompts)),
-        "table": rows,
+        "table": rows | {f"int8 cache beside a float32 one, {name} weights": row for name, row in added.items()},
+        "decode_rounds": figures,
         "ratios": {
             "int8 mean KL": int8["mean_kl"],
             "int8 top-1": int8["top1_agreement"],
@@ -91,9 +104,40 @@ def _table() -> dict[str, Any]:
                 / rows[f"llama.cpp {kind}"]["mean_kl"]
                 for kind in RIVALS
             },
+            **{f"mean KL that an int8 cache adds, {name} weights": row["added_kl"] for name, row in added.items()},
         },
         "bars": {"int8 mean KL": MEAN_KL_BAR, "int8 top-1": TOP1_BAR}
-        | {f"mean KL at the size of {kind} / {kind}'s": 1 for kind in RIVALS},
+        | {f"mean KL at the size of {kind} / {kind}'s": 1 for kind in RIVALS}
+        | {f"mean KL that an int8 cache adds, {name} weights": CACHE_BAR for name in CACHED},
+    }
+
+
+def _decode_ms(folders: Mapping[str, Path], files: Mapping[str, Path]) -> Figures:
+    """Milliseconds a token of one row, all in turn."""
+    loops = {name: EngineLoop(folder) for name, folder in folders.items()}
+    peers = {name: LlamaCpp(path) for name, path in files.items()}
+    figures = interleave({name: each.ms_per_token for name, each in (loops | peers).items()}, DECODE_ROUNDS)
+    for loop in loops.values():
+        loop.close()
+    return figures
+
+
+def _cache_row(precision: Precision, prompts: Sequence[Sequence[int]], expected: Sequence[Float32]) -> dict[str, float]:
+    """What an int8 cache costs the same weights: against their own float32 cache, and on top of its KL."""
+
+    def found(kv: KvPrecision) -> list[Float32]:
+        logits = _bise(models.bundle(ExportOptions(precision=precision, kv=kv)), prompts)
+        return [logits(prompt) for prompt in prompts]
+
+    exact, rounded = found("fp32"), found("int8")
+    beside = compare(zip(prompts, exact, rounded, strict=True))
+    return {
+        "mean_kl": beside.mean_kl,
+        "p99_kl": beside.p99_kl,
+        "top1_agreement": beside.top1_agreement,
+        "perplexity_ratio": beside.perplexity_ratio,
+        "added_kl": compare(zip(prompts, expected, rounded, strict=True)).mean_kl
+        - compare(zip(prompts, expected, exact, strict=True)).mean_kl,
     }
 
 
@@ -109,6 +153,12 @@ def _variants() -> Iterator[tuple[str, ExportOptions]]:
 
 def _plan(label: str) -> str:
     return f"bise {label}, int8 activations, int8 cache"
+
+
+def _bise(folder: Path, prompts: Sequence[Sequence[int]]) -> Logits:
+    graph = read_manifest(folder).graph
+    model = read_model(folder / graph.model_file).SerializeToString()
+    return Runner(folder, model, graph.target, max(map(len, prompts))).logits
 
 
 def _llama(path: Path) -> Logits:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +13,12 @@ import typer
 from typer.testing import CliRunner
 
 from bise_export import commands
+from bise_proto.trust.signature import SIGNATURE
 from golden import checkpoints, tiny
+from golden.keys import write_keys
 
 APP = typer.Typer()
-for command in (commands.export, commands.inspect, commands.verify):
+for command in (commands.export, commands.inspect, commands.verify, commands.sign):
     APP.command()(command)
 
 
@@ -183,19 +187,64 @@ def test_a_bundle_is_inspected_for_people_and_programs(tiny_bundle):
     assert json.loads(told.stdout) == json.loads((tiny_bundle / "bundle.json").read_text())
 
 
+def test_inspect_says_which_key_signed(tiny_bundle, tmp_path):
+    bundle, keys = shutil.copytree(tiny_bundle, tmp_path / "bundle"), write_keys(tmp_path, "ours")
+    bise("sign", bundle, "--key", keys.private)
+
+    shown = bise("inspect", bundle)
+    (bundle / SIGNATURE).write_text("{}")
+    broken = bise("inspect", bundle)
+
+    assert hashlib.sha256(keys.public.read_bytes()).hexdigest() in shown.stdout.replace("\n", "")
+    assert broken.exit_code == 1
+    assert "bundle.sig: expected a signature of model-signing 1.0" in broken.stderr
+    assert bise("inspect", bundle, "--json").exit_code == 0
+
+
 @pytest.mark.slow
 def test_a_bundle_is_verified_for_people_and_programs(tiny_gguf, tmp_path):
     bise("export", tiny_gguf, tmp_path / "bundle", "--no-verify")
 
     shown = bise("verify", tmp_path / "bundle")
-    told = bise("verify", tmp_path / "bundle", "--against", tiny_gguf, "--json")
+    told = bise("verify", tmp_path / "bundle", "--against", tiny_gguf, "--no-store", "--json")
 
     assert (shown.exit_code, told.exit_code) == (0, 0)
     assert "--against CHECKPOINT" in shown.stdout
     found = json.loads(told.stdout)
     assert found["problems"] == []
     assert found["accuracy"]["mean_kl"] > found["parity"]["mean_kl"]
-    assert found["stored_accuracy"] is None
+    assert (found["stored_accuracy"], found["stored"]) == (None, False)
+
+
+@pytest.mark.slow
+def test_what_verify_measured_is_in_the_bundle_then(tiny_gguf, tmp_path):
+    bundle = tmp_path / "bundle"
+    bise("export", tiny_gguf, bundle, "--no-verify")
+
+    told = bise("verify", bundle, "--against", tiny_gguf, "--json")
+    stored = json.loads((bundle / "bundle.json").read_text())["accuracy"]
+    again = bise("verify", bundle, "--against", tiny_gguf)
+
+    found = json.loads(told.stdout)
+    assert found["stored"]
+    assert (stored["reference"], stored["mean_kl"]) == ("numpy float32", found["accuracy"]["mean_kl"])
+    assert again.exit_code == 0
+    assert "measured now, and stored" in again.stdout
+
+
+@pytest.mark.slow
+def test_a_signed_bundles_report_is_printed_and_not_stored(tiny_gguf, tmp_path):
+    bundle, keys = tmp_path / "bundle", write_keys(tmp_path, "ours")
+    bise("export", tiny_gguf, bundle, "--no-verify")
+    bise("sign", bundle, "--key", keys.private)
+
+    told = bise("verify", bundle, "--against", tiny_gguf, "--trusted-key", keys.public, "--json")
+
+    assert told.exit_code == 0
+    assert json.loads(told.stdout)["accuracy"]["positions"] > 0
+    assert not json.loads(told.stdout)["stored"]
+    assert f"not stored: {bundle} is signed, and its manifest with it." in told.stderr
+    assert bise("verify", bundle, "--trusted-key", keys.public).exit_code == 0
 
 
 @pytest.mark.parametrize("command", ["inspect", "verify"])

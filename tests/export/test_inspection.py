@@ -50,6 +50,7 @@ BUNDLE = bundle_pb2.Bundle(
         p99_kl=0.11,
         top1_agreement=0.9712,
         max_logit_difference=2.5,
+        perplexity_ratio=1.034,
     ),
     provenance=bundle_pb2.Provenance(
         source_kind="gguf",
@@ -63,9 +64,9 @@ BUNDLE = bundle_pb2.Bundle(
 )
 
 
-def page(bundle, width=100):
+def page(bundle, width=100, signer=None):
     console = Console(file=io.StringIO(), width=width)
-    console.print(render(bundle, Path("models/smol")))
+    console.print(render(bundle, Path("models/smol"), signer))
     return console.file.getvalue()
 
 
@@ -85,6 +86,8 @@ def page(bundle, width=100):
         "97.1%",
         "mean 0.0123, 99th percentile 0.11 nats",
         "716 positions of 8 prompts",
+        "numpy float32",
+        "1.034 times the checkpoint's",
         "a.gguf  93.8 MiB  abababababab",
         "bise 0.1.0, onnx 1.23.2",
         "efefefefefef",
@@ -112,6 +115,14 @@ def test_an_accuracy_not_measured_says_how_to_measure_it():
     unmeasured.ClearField("accuracy")
 
     assert "bise verify BUNDLE --against CHECKPOINT" in page(unmeasured)
+
+
+def test_a_signature_is_shown_with_the_whole_key_and_how_to_prove_it():
+    shown = page(BUNDLE, signer="0123456789abcdef" * 4)
+
+    assert "the key of SHA-256 " + "0123456789abcdef" * 4 in shown
+    assert "bise verify --trusted-key PUBLIC.pem" in shown
+    assert "nobody: `bise sign` signs it" in page(BUNDLE)
 
 
 def test_notes_and_layers_without_a_window_are_shown():

@@ -46,9 +46,9 @@ def unmeasured():
     return bundle
 
 
-def page(report, bundle=BUNDLE, **settings):
+def page(report, bundle=BUNDLE, stored=False, **settings):
     console = Console(file=io.StringIO(), width=100, **settings)
-    console.print(render_report(report, bundle, Path("models/smol")))
+    console.print(render_report(report, bundle, Path("models/smol"), stored=stored))
     return console.file.getvalue()
 
 
@@ -79,6 +79,12 @@ def test_accuracy_now_stands_beside_the_manifests():
     assert row(text, "positions") == ["716", "of", "8", "prompts", "700", "of", "8", "prompts"]
     assert row(text, "against") == ["transformers", "float32", "5.1", "numpy", "float32"]
     assert row(text, "perplexity ratio") == ["1.002", "not", "measured"]
+
+
+def test_a_report_that_was_stored_says_so():
+    assert "measured now, and stored" in page(REPORT, stored=True)
+    assert "in the manifest before" in page(REPORT, stored=True)
+    assert report_json(REPORT, BUNDLE, stored=True)["stored"] is True
 
 
 def test_without_a_checkpoint_the_manifests_stands_alone():

@@ -18,7 +18,7 @@ from bise_export.inspection import render
 from bise_proto.bundle import MANIFEST, BundleError, SignatureError, check_files, read_manifest, sha256
 from bise_proto.trust.bundle import read_signed
 from bise_proto.trust.key import TrustedKey
-from bise_proto.trust.signature import SIGNATURE
+from bise_proto.trust.signature import SIGNATURE, claimed_identity
 from bise_proto.v1 import bundle_pb2
 from golden.checkpoints import write_tekken
 from golden.keys import signature_of, write_keys
@@ -69,6 +69,7 @@ def test_any_signature(folder: Path, data: st.DataObject, trusted: bool) -> None
         content = data.draw(hostile_json(signature_of(json.dumps(statement).encode(), keys)))
     (folder / SIGNATURE).write_bytes(content)
     survives(lambda: read_signed(folder, [TrustedKey.read(keys.public)]), SignatureError)
+    survives(lambda: claimed_identity(folder / SIGNATURE), SignatureError)
 
 
 @FUZZ

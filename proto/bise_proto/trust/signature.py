@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ SIGNATURE = "bundle.sig"
 
 _LIMIT_BYTES = 8 << 20  # the manifest's limit, in base64
 _SHOWN = 12
+_IDENTITY = re.compile(r"[0-9a-f]{64}")
 _PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _PREDICATE_TYPE = "https://model_signing/signature/v1.0"
@@ -46,11 +48,7 @@ def read_signature(path: Path, keys: Sequence[TrustedKey]) -> Signature:
             f"{path.parent}: expected a signature, {path.name}, by a trusted key, got none. "
             "Sign the bundle with `bise sign`."
         )
-    with path.open("rb") as stream:
-        content = stream.read(_LIMIT_BYTES + 1)
-    if len(content) > _LIMIT_BYTES:
-        raise _no_signature(path, f"more than {_LIMIT_BYTES} bytes")
-    payload, signature, identity = _envelope(path, content)
+    payload, signature, identity = _envelope(path)
     message = b"DSSEv1 %d %b %d %b" % (len(_PAYLOAD_TYPE), _PAYLOAD_TYPE.encode(), len(payload), payload)
     for key in keys:
         if key.signed(message, signature):
@@ -67,8 +65,25 @@ def read_signature(path: Path, keys: Sequence[TrustedKey]) -> Signature:
     )
 
 
-def _envelope(path: Path, content: bytes) -> tuple[bytes, bytes, str]:
+def claimed_identity(path: Path) -> str:
+    """The key that the signature in the file at `path` names, as `TrustedKey.identity`. Anybody can write that.
+
+    Raises:
+        SignatureError: it is no signature, or names no key.
+        OSError: there is none.
+    """
+    identity = _envelope(path)[2]
+    if not _IDENTITY.fullmatch(identity):
+        raise _no_signature(path, f"one by {identity!r:.80}")
+    return identity
+
+
+def _envelope(path: Path) -> tuple[bytes, bytes, str]:
     """What is said to be signed, the signature, and the name of its key; all of it still anybody's word."""
+    with path.open("rb") as stream:
+        content = stream.read(_LIMIT_BYTES + 1)
+    if len(content) > _LIMIT_BYTES:
+        raise _no_signature(path, f"more than {_LIMIT_BYTES} bytes")
     values = _json(path, content)
     match values:
         case {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import shutil
@@ -20,7 +21,7 @@ from bise_export.signing import sign
 from bise_proto.bundle import MANIFEST, BundleError, SignatureError
 from bise_proto.trust.bundle import SignedBundle, read_signed
 from bise_proto.trust.key import TrustedKey
-from bise_proto.trust.signature import SIGNATURE
+from bise_proto.trust.signature import SIGNATURE, claimed_identity
 from golden.keys import Keys, signature_of, write_keys
 
 
@@ -105,6 +106,19 @@ def test_a_signature_that_names_our_key_is_not_one_by_it(folder: Path, tmp_path:
     (folder / SIGNATURE).write_text(json.dumps(values))
     with pytest.raises(SignatureError, match="got a signature that does not hold: it was altered"):
         read(folder, keys.public)
+
+
+def test_the_key_a_signature_names_is_the_fingerprint_of_its_file(folder: Path, keys: Keys) -> None:
+    assert claimed_identity(folder / SIGNATURE) == hashlib.sha256(keys.public.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("hint", ["", "ab", "A" * 64, "0" * 65, "\x1b[31m" + "0" * 59])
+def test_a_signature_that_names_no_key_is_told(folder: Path, hint: str) -> None:
+    values = json.loads((folder / SIGNATURE).read_bytes())
+    values["verificationMaterial"]["publicKey"]["hint"] = hint
+    (folder / SIGNATURE).write_text(json.dumps(values))
+    with pytest.raises(SignatureError, match="got one by"):
+        claimed_identity(folder / SIGNATURE)
 
 
 def test_no_signature_is_refused_with_what_to_do(folder: Path, keys: Keys) -> None:
