@@ -95,7 +95,7 @@ def calibrate(spec: ModelSpec, weights: Mapping[str, Weight], prompts: Sequence[
     def square(projection: str, x: Float32) -> None:
         mean_squares[projection] = (np.einsum("tc,tc->c", x, x) / np.float32(len(x))).astype(np.float32)
 
-    margin = _LARGE_MARGIN if _is_large(spec) else _MARGIN
+    margin = _LARGE_MARGIN if is_large(spec) else _MARGIN
     hidden = Reference(spec, weights, cache=observe, observe=square).hidden(taken(spec, prompts))
     square("lm_head", np.concatenate(hidden))
     scales = tuple(
@@ -107,7 +107,7 @@ def calibrate(spec: ModelSpec, weights: Mapping[str, Weight], prompts: Sequence[
 
 def taken(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
     """What of the prompts a model reads: of a large one's, the first tokens of each."""
-    return [prompt[: _LARGE_TOKENS if _is_large(spec) else None] for prompt in prompts]
+    return [prompt[: _LARGE_TOKENS if is_large(spec) else None] for prompt in prompts]
 
 
 def calibrating_bytes(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> int:
@@ -133,7 +133,8 @@ def int8_cache(scales: Sequence[LayerScales]) -> Cache:
     return round_trip
 
 
-def _is_large(spec: ModelSpec) -> bool:
+def is_large(spec: ModelSpec) -> bool:
+    """Whether a pass of the reference over every text takes so long that a part of each must do."""
     return sum(map(prod, spec.weight_shapes().values())) > _LARGE_PARAMETERS
 
 

@@ -69,8 +69,9 @@ def export(
     rounding: Annotated[
         Literal["nearest", "compensated"] | None,
         typer.Option(
-            help="Of 2- and 4-bit weights: compensated has each column make up for those before it, which loses a "
-            "quarter less at the same size and takes longer; if not given: compensated for --bits and --fit."
+            help="Of 2- and 4-bit weights: compensated has columns make up for each other, which loses a quarter less "
+            "at the same size and takes several times as long; if not given: compensated with --bits and --fit below "
+            "some 4 billion parameters."
         ),
     ] = None,
     target: Annotated[Literal["cpu", "cuda"], typer.Option(help="Where the bundle will run.")] = "cpu",

@@ -1,5 +1,7 @@
-"""Rounding that is fitted to what a model gives its projections: texts run through it, and as the inputs of each matrix
-come by, it is stored so that its columns make up for each other; see `quant.compensation`.
+"""Rounding that is fitted to what a model gives its projections.
+
+Texts run through it, and as the inputs of each matrix come by, it is stored so that its columns make up for each other;
+see `quant.compensation`.
 
 The inputs are those of exact weights before them. Inputs as rounded weights give them come to the same on SmolLM2 (mean
 KL 0.105 and 0.106 nats), and would have the pass read back what it wrote.
@@ -13,14 +15,14 @@ from typing import Literal
 import numpy as np
 
 from bise_export.budget import Ceiling, Pieces
-from bise_export.calibration import calibrating_bytes, taken
+from bise_export.calibration import calibrating_bytes, is_large, taken
 from bise_export.contents import HEAD, Matrix
 from bise_export.errors import ExportError
 from bise_export.passages import PASSAGES
 from bise_export.prompts import CALIBRATION
 from bise_export.quant.compensation import PANEL_ROWS, Curvature, curvature, curvature_bytes
 from bise_export.quant.formats import Blocks
-from bise_export.quant.recipes import Recipe, Rounding
+from bise_export.quant.recipes import Precision, Recipe, Rounding
 from bise_export.reference import Reference
 from bise_export.sources.weight import Float32, Weight
 from bise_export.spec import ModelSpec
@@ -32,6 +34,11 @@ TEXTS = (*CALIBRATION, *PASSAGES)
 _MOST_BITS = 4
 
 Store = Callable[[Matrix, Curvature, Pieces], None]
+
+
+def rounding_for(asked: Rounding | None, precision: Precision, spec: ModelSpec) -> Rounding:
+    """What is asked for; else, for whoever wants the best in a size, compensated where that takes minutes."""
+    return asked or ("compensated" if precision == "mixed" and not is_large(spec) else "nearest")
 
 
 def rounding_of(matrix: Matrix, recipe: Recipe, *, tied: bool) -> Rounding | Literal[""]:
@@ -75,7 +82,8 @@ def store_compensated(
         if (matrix := by_input.get(projection)) is None:
             return
         try:
-            found = curvature(x)
+            assert isinstance(matrix.format, Blocks), matrix
+            found = curvature(x, matrix.format.block_size)
         except ExportError as error:
             raise ExportError(f"{projection}: {error}") from error
         store(matrix, found, _pieces(matrix, threads, ceiling))

@@ -7,14 +7,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bise_export import contents, pipeline, rounding
+from bise_export import calibration, contents, pipeline, rounding
 from bise_export.budget import UNLIMITED, Ceiling
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.pipeline import ExportOptions, export
 from bise_export.planning import Bits
 from bise_export.quant.recipes import recipe
 from bise_export.reference import Reference
-from bise_export.rounding import compensating_bytes, rounding_of, store_compensated
+from bise_export.rounding import compensating_bytes, rounding_for, rounding_of, store_compensated
 from bise_export.verify import verify
 from bise_proto.bundle import read_manifest
 from golden import families, tiny
@@ -74,10 +74,14 @@ def test_what_is_multiplied_with_in_few_bits_is_compensated():
     assert set(roundings(recipe("fp32", 32, "cpu"), untied).values()) == {""}
 
 
-def test_a_plan_is_compensated_unless_it_is_asked_not_to():
-    assert recipe("mixed", 32, "cpu").rounding == "compensated"
-    assert recipe("mixed", 32, "cpu", rounding="nearest").rounding == "nearest"
-    assert recipe("int4", 32, "cpu").rounding == "nearest"
+def test_a_plan_is_compensated_unless_the_model_is_large_or_it_is_asked_not_to(monkeypatch):
+    spec = tiny.MISTRAL
+    assert rounding_for(None, "mixed", spec) == "compensated"
+    assert rounding_for("nearest", "mixed", spec) == "nearest"
+    assert rounding_for(None, "int4", spec) == "nearest"
+    monkeypatch.setattr(calibration, "_LARGE_PARAMETERS", 1000)
+    assert rounding_for(None, "mixed", spec) == "nearest"
+    assert rounding_for("compensated", "int4", spec) == "compensated"
     with pytest.raises(UnsupportedError, match=r"--rounding compensated: expected int4 .* got int8"):
         recipe("int8", 32, "cpu", rounding="compensated")
 

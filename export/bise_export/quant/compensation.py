@@ -23,7 +23,6 @@ tokens are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,26 +40,38 @@ PANEL_ROWS = 1024
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Window:
+    """What is known of neighbouring columns.
+
+    Attributes:
+        factor: [columns, columns], U of H = U D Uᵀ.
+        coupling: [columns, columns], what a block's columns had best be off by, for each that another column is off by.
+        inner: [block, block] each, U of each block's own H.
+        inner_costs: [block] each, D of each block's own H.
+    """
+
+    factor: Float32
+    coupling: Float32
+    inner: tuple[Float32, ...]
+    inner_costs: tuple[Float32, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Curvature:
     """How errors in a matrix's columns add up in what the matrix gives.
 
     Attributes:
         importance: [columns], what a squared error in each column costs: H's diagonal.
-        factors: U of each window of columns, one window after the other.
+        block_size: of the blocks it is made for.
+        windows: of columns, one after the other.
     """
 
     importance: Float32
-    factors: tuple[Float32, ...]
-
-    def windows(self) -> Iterator[tuple[int, Float32]]:
-        """Each window's first column and its factor."""
-        first = 0
-        for factor in self.factors:
-            yield first, factor
-            first += len(factor)
+    block_size: int
+    windows: tuple[Window, ...]
 
 
-def curvature(inputs: Float32) -> Curvature:
+def curvature(inputs: Float32, block_size: int) -> Curvature:
     """Of a projection that is given these inputs [tokens, columns].
 
     Raises:
@@ -74,75 +85,105 @@ def curvature(inputs: Float32) -> Curvature:
             "another, or use --rounding nearest."
         )
     scale = np.sqrt(np.where(importance > 0, importance, np.float32(1)))
-    starts = range(0, columns, _WINDOW_COLUMNS)
-    return Curvature(importance, tuple(_factor(*_window(inputs, scale, start)) for start in starts))
+    parts = [slice(start, start + _WINDOW_COLUMNS) for start in range(0, columns, _WINDOW_COLUMNS)]
+    return Curvature(importance, block_size, tuple(_window(inputs[:, at], scale[at], block_size) for at in parts))
 
 
 def curvature_bytes(tokens: int, columns: int) -> int:
     """The memory that `curvature` takes at most, with what it gives."""
     window = min(columns, _WINDOW_COLUMNS)
-    return 4 * (columns * window + 4 * window * window + tokens * window)
+    return 4 * (2 * columns * window + 4 * window * window + tokens * window)
 
 
 def compensated(
-    matrix: Float32, bits: int, block_size: int, curvature: Curvature, *, symmetric: bool = False
+    matrix: Float32, bits: int, curvature: Curvature, *, symmetric: bool = False
 ) -> tuple[Uint8, Float32, Uint8]:
-    """As `blocks.quantize`, but a block depends on the whole row.
-
-    Args:
-        block_size: a divisor of a window, unless there is but one.
-    """
+    """As `blocks.quantize`, in the curvature's blocks; but a block depends on the whole row."""
     rows, columns = matrix.shape
-    blocks = -(-columns // block_size)
+    block_size, blocks = curvature.block_size, -(-columns // curvature.block_size)
     integers = np.empty((rows, blocks, block_size), np.uint8)
     scales, zero_points = np.empty((rows, blocks), np.float32), np.empty((rows, blocks), np.uint8)
-    for first, factor in curvature.windows():
-        weights = np.ascontiguousarray(matrix[:, first : first + len(factor)].T, np.float32)  # [window, rows]
-        errors = np.empty_like(weights)
-        for start in range(0, len(factor), block_size):
-            stop, block = min(start + block_size, len(factor)), (first + start) // block_size
-            wanted = weights[start:stop] + factor[:start, start:stop].T @ errors[:start]
-            importance = curvature.importance[first + start : first + stop]
-            found = quantize(np.ascontiguousarray(wanted.T), bits, block_size, importance, symmetric=symmetric)
-            chosen, scales[:, block], zero_points[:, block] = (each[:, 0] for each in found)
-            grid = _Grid(scales[:, block], zero_points[:, block], bits)
-            for column in range(start, stop):
-                before = factor[start:column, column] @ errors[start:column]
-                levels, values = grid.nearest(wanted[column - start] + before)
-                chosen[:, column - start] = levels
-                errors[column] = weights[column] - values
-            integers[:, block] = chosen
+    first = 0
+    for window in curvature.windows:
+        part = slice(first, first + len(window.factor))
+        weights = np.ascontiguousarray(matrix[:, part].T, np.float32)  # [window, rows]
+        errors = np.zeros_like(weights)
+        importance = curvature.importance[part]
+        spans = [slice(start, min(start + block_size, len(weights))) for start in range(0, len(weights), block_size)]
+        for at in spans:
+            before = slice(0, at.start)
+            wanted = weights[at] + window.factor[before, at].T @ errors[before]
+            found = _Rounded(wanted, bits, block_size, importance[at], window.factor[at, at], symmetric=symmetric)
+            errors[at] = weights[at] - found.values
+            block = (first + at.start) // block_size
+            integers[:, block], scales[:, block], zero_points[:, block] = found.stored
+        for at, factor, costs in zip(spans, window.inner, window.inner_costs, strict=True):
+            wanted = weights[at] + window.coupling[at] @ errors
+            found = _Rounded(wanted, bits, block_size, importance[at], factor, symmetric=symmetric)
+            old = factor.T @ (wanted - weights[at] + errors[at])
+            better = costs @ np.square(found.residuals) < costs @ np.square(old)
+            errors[at] = np.where(better, weights[at] - found.values, errors[at])
+            block = (first + at.start) // block_size
+            for kept, new in zip((integers, scales, zero_points), found.stored, strict=True):
+                kept[better, block] = new[better]
+        first = part.stop
     return integers, scales, zero_points
 
 
-class _Grid:
-    """The values that one block of each row can take; arrays are [rows]."""
+class _Rounded:
+    """One block of each row, its columns rounded one after the other.
 
-    def __init__(self, scale: Float32, zero_point: Uint8, bits: int) -> None:
-        self._scale, self._zero = np.ascontiguousarray(scale), zero_point.astype(np.float32)
-        self._inverse = 1 / np.where(self._scale == 0, np.float32(1), self._scale)
-        self._top = (1 << bits) - 1
+    Args:
+        wanted: [columns, rows], what the block is to hold, if none of its columns were off.
+        factor: [columns, columns], U among the block's columns.
 
-    def nearest(self, x: Float32) -> tuple[Float32, Float32]:
-        """The integers to be stored, as floats, and what they stand for."""
-        levels = np.rint(x * self._inverse)
-        levels += self._zero
-        np.clip(levels, 0, self._top, out=levels)
-        values: Float32 = (levels - self._zero) * self._scale
-        return levels, values
+    Attributes:
+        stored: integers [rows, block_size], scales [rows] and zero points [rows].
+        values: [columns, rows], what those stand for.
+        residuals: [columns, rows], what each column is off by when those before it are counted in.
+    """
+
+    def __init__(
+        self, wanted: Float32, bits: int, block_size: int, importance: Float32, factor: Float32, *, symmetric: bool
+    ) -> None:
+        found = quantize(np.ascontiguousarray(wanted.T), bits, block_size, importance, symmetric=symmetric)
+        integers, scale, zero_point = (np.ascontiguousarray(each[:, 0]) for each in found)
+        inverse = 1 / np.where(scale == 0, np.float32(1), scale)
+        zero, top = zero_point.astype(np.float32), (1 << bits) - 1
+        self.values, self.residuals, errors = np.empty((3, *wanted.shape), np.float32)
+        for column in range(len(wanted)):
+            x = wanted[column] + factor[:column, column] @ errors[:column]
+            levels = np.clip(np.rint(x * inverse) + zero, 0, top)
+            integers[:, column] = levels
+            self.values[column] = (levels - zero) * scale
+            errors[column] = wanted[column] - self.values[column]
+            self.residuals[column] = x - self.values[column]
+        self.stored = integers, scale, zero_point
 
 
-def _window(inputs: Float32, scale: Float32, start: int) -> tuple[Float32, Float32]:
-    part = slice(start, start + _WINDOW_COLUMNS)
-    return inputs[:, part] / scale[part], scale[part]
-
-
-def _factor(inputs: Float32, scale: Float32) -> Float32:
-    """U [columns, columns] of H = S C S with C the trusted part of the correlations and S the scale."""
+def _window(inputs: Float32, scale: Float32, block_size: int) -> Window:
+    """Of H = S C S with C the trusted part of the inputs' correlations and S the scale of each."""
+    inputs = inputs / scale
     correlations = inputs.T @ inputs
     correlations *= _TRUSTED / np.float32(len(inputs))
     np.fill_diagonal(correlations, 1)
+    coupling, inner, costs = correlations.copy(), [], []
+    for start in range(0, len(scale), block_size):
+        at = slice(start, start + block_size)
+        own = correlations[at, at]
+        coupling[at, at] = 0
+        coupling[at] = np.linalg.solve(own, coupling[at])
+        factor, cost = _factors(own, scale[at])
+        inner.append(factor)
+        costs.append(cost)
+    coupling *= scale / scale[:, None]
+    return Window(_factors(correlations, scale)[0], coupling, tuple(inner), tuple(costs))
+
+
+def _factors(correlations: Float32, scale: Float32) -> tuple[Float32, Float32]:
+    """U [columns, columns] and D [columns] of S C S = U D Uᵀ."""
     # Cholesky gives a lower triangle; from the last column to the first it is an upper one.
     root = np.linalg.cholesky(correlations[::-1, ::-1])[::-1, ::-1]
-    unit = root / np.diag(root)
-    return np.ascontiguousarray(unit * (scale[:, None] / scale), np.float32)
+    diagonal = np.diag(root)
+    unit: Float32 = np.ascontiguousarray(root / diagonal * (scale[:, None] / scale), np.float32)
+    return unit, np.square(diagonal * scale)

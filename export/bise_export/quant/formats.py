@@ -142,7 +142,8 @@ class Blocks:
         self, matrix: Float32, importance: Importance | None
     ) -> tuple[NDArray[np.uint8], Float32, NDArray[np.uint8]]:
         if isinstance(importance, Curvature):
-            return compensated(matrix, self.bits, self.block_size, importance, symmetric=self.symmetric)
+            assert importance.block_size == self.block_size, (importance.block_size, self)
+            return compensated(matrix, self.bits, importance, symmetric=self.symmetric)
         return quantize(matrix, self.bits, self.block_size, importance, symmetric=self.symmetric)
 
 

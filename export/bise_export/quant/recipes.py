@@ -78,7 +78,7 @@ def recipe(
     vocabulary: VocabularyPrecision | None = None,
     *,
     symmetric: bool = False,
-    rounding: Rounding | None = None,
+    rounding: Rounding = "nearest",
 ) -> Recipe:
     """The recipe of a precision on a target.
 
@@ -87,7 +87,7 @@ def recipe(
         vocabulary: of the embedding and the head of int4 weights; None is int8.
         symmetric: int4's blocks have no zero points.
         activation_precision: what products see of activations; None is int16 for int8 weights, int8 for others.
-        rounding: of int4 and mixed weights; None is compensated for mixed.
+        rounding: compensated is for int4 and mixed weights.
 
     Raises:
         UnsupportedError: the target or the precision leaves no such choice.
@@ -127,8 +127,6 @@ def recipe(
     if activation_precision is None:
         activation_precision = "int16" if precision == "int8" and target == "cpu" else "int8"
     two_pass = activation_precision == "int16"
-    # Who asks for a size asks for the best there is in it, and waits for each matrix to be measured anyway.
-    rounding = rounding or ("compensated" if precision == "mixed" else "nearest")
     return Recipe(precision, block_size, target, layers, embedding, _ACTIVATIONS[target], two_pass, rounding=rounding)
 
 
