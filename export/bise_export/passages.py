@@ -131,5 +131,63 @@ PASSAGES = (
     "box labelled apples and pears. If it is an apple, that box holds only apples, because it can't hold both. The "
     "box labelled pears then holds neither pears alone nor apples alone, so it holds both, and the last one holds "
     "pears. One fruit is enough.",
+    # Trade.
+    "Salt was once carried over the Alps on the backs of mules, forty kilos on each side, along paths that are now "
+    "marked for hikers. The merchants paid a toll at every bridge, and a town that lay a day's walk from the next "
+    "lived well from stables and inns alone. When the tunnel was opened in 1882 the mules lost their work within a "
+    "year, and some of the inns have been empty ever since.",
+    # A database.
+    "CREATE TABLE readings (\n    sensor_id INTEGER NOT NULL REFERENCES sensors (id),\n    taken_at  TIMESTAMP NOT "
+    "NULL,\n    value     DOUBLE PRECISION,\n    PRIMARY KEY (sensor_id, taken_at)\n);\n\nINSERT INTO readings "
+    "VALUES (17, '2023-05-02 08:00:00', 21.4);\n\nSELECT s.name, MIN(r.value), MAX(r.value)\nFROM readings r JOIN "
+    "sensors s ON s.id = r.sensor_id\nWHERE r.taken_at > now() - INTERVAL '1 day'\nGROUP BY s.name ORDER BY s.name;\n",
+    # Rust.
+    "use std::collections::HashMap;\n\n/// How often each word occurs.\nfn count(text: &str) -> HashMap<String, "
+    "usize> {\n    let mut found = HashMap::new();\n    for word in text.split_whitespace() {\n        "
+    "*found.entry(word.to_lowercase()).or_insert(0) += 1;\n    }\n    found\n}\n\nfn main() {\n    let counts = "
+    'count("the cat and the dog");\n    assert_eq!(counts["the"], 2);\n    println!("{counts:?}");\n}\n',
+    # People who talk.
+    '"You said you would call," said Nora. "I said I would try." He put the bag on the table and did not take off '
+    'his coat. "There was no signal in the valley, and then the battery was empty, and then it was too late to wake '
+    'you." She looked at the bag. "What is in it?" "Cheese," he said. "And the reason I am late." It was a puppy, '
+    "and it was asleep.",
+    # Measurements.
+    "The tank measures 2.4 m by 1.5 m and is filled to 80 cm, so it holds 2.4 x 1.5 x 0.8 = 2.88 cubic metres, or "
+    "2,880 litres. The pump delivers 36 litres a minute; emptying it takes 2,880 / 36 = 80 minutes. Started at "
+    "13:25, it is done at 14:45. Meter before: 10,412.6; after: 10,415.5; difference 2.9, which agrees within 1 %.",
+    # Spanish and Italian, longer.
+    "El médico le dijo que caminara una hora al día, y desde entonces sube cada tarde hasta la ermita. Arriba hay un "
+    "banco desde el que se ve todo el valle, y algunas veces, cuando el aire está limpio, también el mar. Mio zio "
+    "ripara orologi da quarant'anni. Dice che il tempo non si può fermare, ma che con un po' d'olio e molta calma lo "
+    "si può almeno far andare più puntuale.",
+    # A conversation about places.
+    "<|im_start|>user\nWhat is the longest river in Spain?<|im_end|>\n<|im_start|>assistant\nThe Ebro is the longest "
+    "river that flows entirely in Spain, with about 930 kilometres. The Tagus is longer, but its last part is in "
+    "Portugal.<|im_end|>\n<|im_start|>user\nAnd where does the Ebro end?<|im_end|>\n<|im_start|>assistant\nIt flows "
+    "into the Mediterranean Sea south of Tarragona, where it forms a delta with rice fields.<|im_end|>\n",
+    # A conversation about code.
+    "<|im_start|>user\nHow do I remove duplicates from a list in Python and keep the order?<|im_end|>\n"
+    "<|im_start|>assistant\nA dictionary keeps the order in which keys were added, so this is enough:\n\n```python\n"
+    "unique = list(dict.fromkeys(items))\n```\n\nIt works for all items that can be hashed, such as strings, numbers "
+    "and tuples.<|im_end|>\n<|im_start|>user\nWhat if the items are lists?<|im_end|>\n<|im_start|>assistant\nThen "
+    "turn each of them into a tuple first.<|im_end|>\n",
+    # What a machine reports.
+    '{"machine": "lathe-03", "state": "running", "program": "O1284", "spindle_rpm": 2400, "load_percent": 37.5, '
+    '"tools": [{"slot": 1, "life_minutes": 212}, {"slot": 4, "life_minutes": 18}], "alarms": [], "last_stop": {"at": '
+    '"2024-03-18T11:20:05Z", "reason": "door opened"}, "parts_today": 146, "scrap": 2}\n',
+    # Who is it?
+    "Either Anna or Ben took the key, since nobody else was in the building. If Ben had taken it, the cellar would "
+    "be locked, because he always locks it. The cellar is open. So it was not Ben who took the key, and it must have "
+    "been Anna, unless somebody came in through the garden without being seen, which the dog would not have allowed.",
+    # Health.
+    "A fever is not an illness but an answer to one. Above 38.5 degrees most people feel weak and want to lie down, "
+    "which is what the body needs. Drink more than usual, since each degree costs about half a litre of water a day. "
+    "See a doctor if the fever lasts for more than three days, if breathing becomes difficult, or if the neck is "
+    "stiff.",
+    # French and German, longer.
+    "Il faut compter deux heures pour monter au refuge, un peu plus avec des enfants. Le sentier longe d'abord le "
+    "torrent, puis traverse une forêt de mélèzes. Am Abend saß der Förster vor seinem Haus und schrieb auf, was er "
+    "gesehen hatte: drei Rehe am Waldrand, einen Fuchs mit zwei Jungen und, zum ersten Mal seit Jahren, die Spur "
+    "eines Luchses.",
 )
 """Texts that rounding is fitted to, beside those that scales are."""
