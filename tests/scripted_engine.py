@@ -90,6 +90,19 @@ class ScriptedRunner:
         )
         return self._logits(self.slots[first_slot : first_slot + len(tokens)])
 
+    def mixed(
+        self,
+        slot: int,
+        start: int,
+        chunk: Sequence[int],
+        samples: bool,
+        first_slot: int,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+    ) -> tuple[Logits, Logits]:
+        # Two entries in the log of steps; a graph has one.
+        return self.prefill(slot, start, chunk, samples), self.decode(first_slot, tokens, positions)
+
     def interrupt(self) -> None:
         self.interruptions += 1
         self._given_up = True
@@ -141,6 +154,11 @@ class StepLog:
 
     def observe_decode(self, rows: int, context_tokens: int, took_ms: float) -> None:
         self.heard.append(("decode", rows, context_tokens, took_ms))
+
+    def observe_mixed(
+        self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int, took_ms: float
+    ) -> None:
+        self.heard.append(("mixed", tokens + rows, context_tokens + rows_context_tokens, took_ms))
 
     def observe_verify(self, tokens: int, context_tokens: int, took_ms: float) -> None:
         self.heard.append(("verify", tokens, context_tokens, took_ms))

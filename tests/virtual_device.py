@@ -12,7 +12,7 @@ from itertools import accumulate
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.request import Ending, Request
 from bise_daemon.scheduler.scheduler import Scheduler
-from bise_daemon.scheduler.step import Copy, Decode, Outcome, Prefill, Release, Settle, StepPlan, Verify, Work
+from bise_daemon.scheduler.step import Copy, Decode, Mixed, Outcome, Prefill, Release, Settle, StepPlan, Verify, Work
 
 _NOTHING_READ = 1
 _PRIME = (1 << 61) - 1
@@ -46,6 +46,10 @@ class LinearCosts:
 
     def decode_ms(self, rows: int, context_tokens: int) -> float:
         return self.base_ms + self.row_ms * rows + self.entry_ms * context_tokens
+
+    def mixed_ms(self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int) -> float:
+        alone_ms = self.prefill_ms(tokens, context_tokens)
+        return alone_ms + self.token_ms * rows + self.entry_ms * rows_context_tokens
 
     def verify_ms(self, tokens: int, context_tokens: int) -> float:
         return self.prefill_ms(tokens, context_tokens) + self.logits_ms * (tokens - 1)
@@ -278,6 +282,7 @@ class VirtualDevice:
         if plan.work is None:
             return None
         sampling = self._compute(plan.work)
+        self.now += self._took_ms(plan.work) * self._noise()
         if isinstance(plan.work, Settle) and self.now > until_ms:
             self.now, give_up = until_ms, True
         if give_up:
@@ -294,7 +299,7 @@ class VirtualDevice:
         return plan.work
 
     def _compute(self, work: Work) -> Mapping[str, Sequence[int]]:
-        """Writes the cache and passes the time; returns who samples, and guesses of what."""
+        """Writes the cache; returns who samples, and guesses of what."""
         match work:
             case Prefill(request_id=request_id, slot=slot, start=start, tokens=tokens, samples=samples):
                 assert tokens, work
@@ -302,12 +307,10 @@ class VirtualDevice:
                 entries = self.journeys[request_id].entries
                 assert self.cache.write(slot, start, tokens) == entries[end - 1], f"{work}: not its own tokens"
                 assert samples == (end == len(entries)), work
-                self.now += self.costs.prefill_ms(len(tokens), start) * self._noise()
                 return {request_id: ()} if samples else {}
             case Settle(slot=slot, start=start, tokens=tokens):
                 assert tokens, work
                 self.cache.write(slot, start, tokens)
-                self.now += self.costs.prefill_ms(len(tokens), start) * self._noise()
                 return {}
             case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens):
                 assert len(tokens) >= 2, work
@@ -317,7 +320,6 @@ class VirtualDevice:
                     f"{work}: not its own tokens"
                 )
                 self.cache.write(slot, start + 1, self._answered(tokens[1:]))
-                self.now += self.costs.verify_ms(len(tokens), start) * self._noise()
                 return {request_id: tokens[1:]}
             case Decode(first_slot=first_slot, rows=rows):
                 assert rows[0].request_id is not None, work
@@ -330,9 +332,22 @@ class VirtualDevice:
                     assert row.samples == (row.position == len(entries) - 1), row
                     last = self.cache.write(slot, row.position, self._answered((row.token,)))
                     assert last == entries[row.position], f"{row}: not its own tokens"
-                context = sum(row.position for row in rows)
-                self.now += self.costs.decode_ms(len(rows), context) * self._noise()
                 return {row.request_id: () for row in rows if row.request_id is not None and row.samples}
+            case Mixed(chunk=chunk, rows=rows):
+                assert self.scheduler.limits.mixes, work
+                return {**self._compute(chunk), **self._compute(rows)}
+
+    def _took_ms(self, work: Work) -> float:
+        match work:
+            case Prefill(start=start, tokens=tokens) | Settle(start=start, tokens=tokens):
+                return self.costs.prefill_ms(len(tokens), start)
+            case Verify(start=start, tokens=tokens):
+                return self.costs.verify_ms(len(tokens), start)
+            case Decode(rows=rows):
+                return self.costs.decode_ms(len(rows), sum(row.position for row in rows))
+            case Mixed(chunk=chunk, rows=Decode(rows=rows)):
+                context = sum(row.position for row in rows)
+                return self.costs.mixed_ms(len(chunk.tokens), chunk.start, len(rows), context)
 
     def _answered(self, tokens: Iterable[int]) -> list[int]:
         """Tokens as a step of answers writes them; a prompt's may be among them where there is one way only."""

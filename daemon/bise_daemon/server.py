@@ -143,8 +143,9 @@ class Server:
             self._stage.serve(Serving(model, dispatcher, reception))
             await self._report(health_pb2.HealthCheckResponse.SERVING)
             logger.info(
-                "serving %s: loaded in %.0f ms (%.0f ms of it measuring steps), context limit %d tokens, %d slots",
+                "serving %s: %s, loaded in %.0f ms (%.0f ms of it measuring steps), context limit %d tokens, %d slots",
                 model.bundle.name,
+                "specialised for this device" if model.specialised else "weights repacked",
                 model.load_ms,
                 model.calibration_ms,
                 reception.capacity.context_limit,

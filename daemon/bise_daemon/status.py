@@ -73,7 +73,7 @@ class DeviceService(device_pb2_grpc.DeviceServicer):
             status.state = device_pb2.Status.FAILED
             status.detail = str(failure)
         status.model, status.model_version = model.bundle.name, model.bundle.version
-        status.load_ms = model.load_ms
+        status.load_ms, status.specialised = model.load_ms, model.specialised
         reception = serving.reception
         status.context_limit = reception.capacity.context_limit
         status.slots, status.slots_used, status.queued = model.limits.slots, counters.slots_used, counters.waiting

@@ -51,7 +51,7 @@ class Runner:
         outputs = {output.name for output in self._session.get_outputs()}
         inputs = {each.name: each for each in self._session.get_inputs()}
         missing = {io.INPUT_IDS, io.SEQLENS_K, io.TOTAL_SEQUENCE_LENGTH, io.LOGITS_POSITIONS} - inputs.keys()
-        self._two_ways = io.IS_PROMPT in inputs
+        self._own_prompts = io.PROMPT_TOKENS in inputs
         caches = [name for name in inputs if name.startswith("past_key_values.")]
         self._cache: list[tuple[str, str, Any]] = []
         for name in caches:
@@ -60,7 +60,10 @@ class Runner:
             if dtype is None or present not in outputs or len(inputs[name].shape) != 4:
                 raise BundleError(f"{folder}: expected {name} [batch, heads, capacity, dim] with output {present}")
             _, heads, _, head_dim = inputs[name].shape
-            self._cache.append((name, present, _buffer((1, heads, capacity, head_dim), dtype, target)))
+            buffer = _buffer((1, heads, capacity, head_dim), dtype, target)
+            self._cache.append((name, present, buffer))
+            if self._own_prompts:  # the only row is a prompt's slot, too
+                self._cache.append((name.replace("past", "prompt", 1), f"prompt_{present}", buffer))
         if missing or io.LOGITS not in outputs or not caches:
             raise BundleError(f"{folder}: expected the inputs and outputs of a bundle's graph, got {sorted(inputs)}")
 
@@ -87,8 +90,9 @@ class Runner:
             io.TOTAL_SEQUENCE_LENGTH: np.array(total, np.int32),
             io.LOGITS_POSITIONS: np.array([positions], np.int64),
         }
-        if self._two_ways:
-            feeds[io.IS_PROMPT] = np.array(is_prompt)
+        if self._own_prompts:
+            feeds[io.PROMPT_TOKENS] = np.array(len(tokens) if is_prompt else 0, np.int64)
+            feeds[io.PROMPT_TOTAL] = np.array(total, np.int64)
         for name, values in feeds.items():
             binding.bind_cpu_input(name, values)
         binding.bind_output(io.LOGITS, "cpu")

@@ -195,6 +195,7 @@ class Status:
         cached_tokens: prompt tokens that were not computed again.
         requests_preempted: how often background work was interrupted; it goes on later.
         requests_expired: requests whose time ran out.
+        specialised: the weights are mapped as this device packs them, rather than repacked at each start.
         step_running_ms: how long the present step has been running; 0 while there is nothing to do.
     """
 
@@ -238,3 +239,4 @@ class Status:
     accepted_draft_tokens: int = 0
     requests_preempted: int = 0
     requests_expired: int = 0
+    specialised: bool = False

@@ -70,6 +70,7 @@ class Costs:
     margin = 1.0
     def prefill_ms(self, tokens, context_tokens): return tokens
     def decode_ms(self, rows, context_tokens): return rows
+    def mixed_ms(self, tokens, context_tokens, rows, rows_context_tokens): return tokens + rows
     def verify_ms(self, tokens, context_tokens): return 1
     def copy_ms(self, tokens): return 0
 scheduler = Scheduler(Limits(2, 16, 32, 4, spare_slots=1, idle_tokens=32, draft_tokens=2), Costs())
@@ -100,13 +101,13 @@ def test_the_block_blocks(python: Python, name: str) -> None:
     assert python(script) == "blocked\n"
 
 
-def test_one_module_of_the_daemon_knows_onnxruntime(sources: Any) -> None:
+def test_one_module_of_the_daemon_runs_onnxruntime_and_one_has_it_pack_weights(sources: Any) -> None:
     knowing = {
         source.name
         for source in sources
         if source.package == "bise_daemon" and any(name.split(".")[0] == "onnxruntime" for name in source.imports)
     }
-    assert knowing == {"bise_daemon.engine.session"}
+    assert knowing == {"bise_daemon.engine.session", "bise_daemon.specialise.packer"}
 
 
 @pytest.mark.slow

@@ -92,8 +92,10 @@ def write_tokenizer(folder: Path) -> Path:
     """Mistral's newest public tekken file, declared as v7, which is the layout of Mistral Small 3."""
     document = json.loads((Path(mistral_common.__file__).parent / "data" / "tekken_240911.json").read_bytes())
     document["config"]["version"] = "v7"
-    path = folder / TEKKEN
-    path.write_text(json.dumps(document), encoding="utf-8")
+    path, text = folder / TEKKEN, json.dumps(document)
+    # A killed export goes on only with files of the same time.
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
     return path
 
 

@@ -88,7 +88,7 @@ async def test_while_serving_it_knows_the_model_and_what_was_done(
     assert told.kv_reserved_bytes >= 2 * 256 * model.cache.shape.bytes_per_token
     assert (told.requests_finished, told.requests_cancelled, told.requests_failed) == (1, 2, 3)
     assert (told.prompt_tokens, told.completion_tokens, told.steps) == (4, 5, 6)
-    assert told.load_ms == model.load_ms
+    assert (told.load_ms, told.specialised) == (model.load_ms, False)
 
 
 async def test_it_knows_what_the_cache_holds_and_may_hold(

@@ -28,6 +28,9 @@ class LinearCosts:
     def decode_ms(self, rows: int, context_tokens: int) -> float:
         return 8.0 + 2.0 * rows
 
+    def mixed_ms(self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int) -> float:
+        return 8.0 + tokens + 2.0 * rows
+
     def verify_ms(self, tokens: int, context_tokens: int) -> float:
         return float(tokens)
 

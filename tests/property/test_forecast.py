@@ -19,11 +19,11 @@ _SCENARIOS = 200
 _CONTEXT_TOKENS = 2048
 
 
-def scenario(seed: int, sigma: float = 0.0, smallest_chunk: int = 2) -> VirtualDevice:
+def scenario(seed: int, sigma: float = 0.0, smallest_chunk: int = 2, *, mixes: bool = False) -> VirtualDevice:
     """A device in the midst of work: requests of all kinds, some of them served for a while."""
     chance = random.Random(seed)
     kv_budget_tokens = chance.choice([2, 4, 8]) * _CONTEXT_TOKENS
-    limits = Limits(8, _CONTEXT_TOKENS, kv_budget_tokens, 128, smallest_chunk=smallest_chunk)
+    limits = Limits(8, _CONTEXT_TOKENS, kv_budget_tokens, 128, smallest_chunk=smallest_chunk, mixes=mixes)
     costs = LinearCosts(margin=chance.choice([1.0, 1.2]))
     device = VirtualDevice(Scheduler(limits, costs), noise=Noise(seed, sigma) if sigma else quiet)
     steps = chance.randrange(1, 200)
@@ -64,16 +64,23 @@ def p90(values: Sequence[float]) -> float:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("smallest_chunk", "sigma", "most_p50", "most_p90"),
+    ("smallest_chunk", "mixes", "sigma", "most_p50", "most_p90"),
     # Where prompts may ride, small differences of costs decide between a chunk and a rider, step by step.
-    [(2, 0.0, 0.01, 0.03), (2, 0.1, 0.05, 0.15), (1, 0.0, 0.02, 0.15), (1, 0.1, 0.05, 0.15)],
-    ids=["exact", "noisy", "exact, with riders", "noisy, with riders"],
+    [
+        (2, False, 0.0, 0.01, 0.03),
+        (2, False, 0.1, 0.05, 0.15),
+        (1, False, 0.0, 0.02, 0.15),
+        (1, False, 0.1, 0.05, 0.15),
+        (1, True, 0.0, 0.01, 0.03),
+        (1, True, 0.1, 0.05, 0.15),
+    ],
+    ids=["exact", "noisy", "exact, with riders", "noisy, with riders", "exact, mixed", "noisy, mixed"],
 )
-def test_forecasts_come_true(smallest_chunk: int, sigma: float, most_p50: float, most_p90: float) -> None:
+def test_forecasts_come_true(smallest_chunk: int, mixes: bool, sigma: float, most_p50: float, most_p90: float) -> None:
     first_token: list[float] = []
     total: list[float] = []
     for seed in range(_SCENARIOS):
-        device = scenario(seed, sigma, smallest_chunk)
+        device = scenario(seed, sigma, smallest_chunk, mixes=mixes)
         now = device.now
         foreseen = foresee(device)
         device.run()

@@ -40,6 +40,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         chunk=st.integers(2, 16),
         smallest_chunk=st.integers(1, 2),
         one_way=st.booleans(),
+        mixes=st.booleans(),
         draft_tokens=st.sampled_from([0, 4]),
         costs=st.sampled_from(_COSTS),
         pinned=st.booleans(),
@@ -52,6 +53,7 @@ class SchedulerMachine(RuleBasedStateMachine):
         chunk: int,
         smallest_chunk: int,
         one_way: bool,
+        mixes: bool,
         draft_tokens: int,
         costs: LinearCosts,
         pinned: bool,
@@ -67,6 +69,7 @@ class SchedulerMachine(RuleBasedStateMachine):
             draft_tokens=draft_tokens,
             smallest_chunk=smallest_chunk,
             one_way=one_way,
+            mixes=mixes,
         )
         self.scheduler = Scheduler(limits, costs)
         self.device = VirtualDevice(self.scheduler, noise=Noise(seed=slots, sigma=0.1), script=Script(choices=3))

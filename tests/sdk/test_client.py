@@ -193,6 +193,7 @@ def test_status_has_every_field() -> None:
         budgets_met=7,
         first_token_error=PredictionError(0.125, 0.25, 40),
         requests_expired=2,
+        specialised=True,
     )
     with FakeDaemon(status=told) as daemon, Client(daemon.address) as client:
         assert client.status() == told

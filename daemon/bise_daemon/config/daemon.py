@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -70,6 +70,9 @@ class DaemonConfig(BaseModel):
     state_dir: Annotated[Path | None, BeforeValidator(_path)] = Field(
         None, description="the path of a folder for what is measured and computed here, or nothing for BUNDLE.state"
     )
+    # Not on and off: YAML reads these as true and false.
+    specialise: Literal["auto", "always", "never"] = Field("auto", description="auto, always or never")
+    verify: Literal["quick", "full"] = Field("quick", description="quick or full")
     trusted_keys: TrustedKeys = ()
     # Behind what it needs, which its validator looks at.
     require_signature: bool = Field(False, description="true or false")

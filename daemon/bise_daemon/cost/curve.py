@@ -52,6 +52,11 @@ class Curve:
         """One token for each row; `context_tokens` is the sum over the rows."""
         return self.decode.at(rows) + self.decode_entry_ms * context_tokens
 
+    def mixed_ms(self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int) -> float:
+        """A chunk and a token for each row: matrices take them as one chunk, attention each in its way."""
+        chunk_ms = self.prefill_ms(tokens, context_tokens) - self.prefill.at(tokens)
+        return self.prefill.at(tokens + rows) + chunk_ms + self.decode_entry_ms * rows_context_tokens
+
     def verify_ms(self, tokens: int, context_tokens: int) -> float:
         """Guesses behind a token of an answer: what as many rows of the same context take."""
         return self.decode_ms(tokens, verified_entries(tokens, context_tokens))

@@ -62,6 +62,10 @@ class CostModel:
         """One token for each of `rows`; `context_tokens` is the sum over the rows."""
         return self._drift * self._curve.decode_ms(rows, context_tokens)
 
+    def mixed_ms(self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int) -> float:
+        """A chunk, and one token for each of `rows`, in one step."""
+        return self._drift * self._curve.mixed_ms(tokens, context_tokens, rows, rows_context_tokens)
+
     def verify_ms(self, tokens: int, context_tokens: int) -> float:
         """Guesses behind a token of an answer."""
         return self._drift * self._curve.verify_ms(tokens, context_tokens)
@@ -80,6 +84,21 @@ class CostModel:
             curve,
             prefill=curve.prefill.scaled(tokens, math.exp(pull * matrices_ms)),
             prefill_entry=curve.prefill_entry.scaled(tokens, math.exp(pull * attention_ms)),
+        )
+
+    def observe_mixed(
+        self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int, took_ms: float
+    ) -> None:
+        """Learns from a chunk and a token for each of `rows`."""
+        curve = self._curve
+        matrices_ms, rows_ms = curve.prefill.at(tokens + rows), curve.decode_entry_ms * rows_context_tokens
+        whole_ms = curve.mixed_ms(tokens, context_tokens, rows, rows_context_tokens)
+        pull = self._learn(whole_ms, took_ms)
+        self._curve = replace(
+            curve,
+            prefill=curve.prefill.scaled(tokens + rows, math.exp(pull * matrices_ms)),
+            prefill_entry=curve.prefill_entry.scaled(tokens, math.exp(pull * (whole_ms - matrices_ms - rows_ms))),
+            decode_entry_ms=curve.decode_entry_ms * math.exp(pull * rows_ms),
         )
 
     def observe_verify(self, tokens: int, context_tokens: int, took_ms: float) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,14 +57,18 @@ def record_key(manifest: bytes, *, runtime: str, cpu: str, threads: int, slots: 
 
 def cpu_identity(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     """The kinds of processors of this machine, and how many of them this process may use."""
+    return "; ".join([*cpu_kinds(_CPU_FIELDS, cpuinfo), f"cpus={len(os.sched_getaffinity(0))}"])
+
+
+def cpu_kinds(fields: Collection[str], cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """What /proc/cpuinfo says in these fields, of all processors, each value once."""
     try:
         with cpuinfo.open(encoding="utf-8", errors="replace") as file:
             text = file.read(_MOST_CPUINFO_BYTES)
     except OSError:  # no Linux
         text = ""
     pairs = (line.partition(":") for line in text.splitlines())
-    kinds = {f"{name.strip()}={value.strip()}" for name, _, value in pairs if name.strip() in _CPU_FIELDS}
-    return "; ".join([*sorted(kinds), f"cpus={len(os.sched_getaffinity(0))}"])
+    return sorted({f"{name.strip()}={value.strip()}" for name, _, value in pairs if name.strip() in fields})
 
 
 def load(folder: Path, key: str) -> Curve | None:

@@ -22,7 +22,7 @@ from bise_daemon.scheduler.forecast import Standing
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Ending, Request
 from bise_daemon.scheduler.scheduler import Scheduler
-from bise_daemon.scheduler.step import Decode, Outcome, Prefill, Settle, StepPlan, Verify, Work
+from bise_daemon.scheduler.step import Decode, Mixed, Outcome, Prefill, Row, Settle, StepPlan, Verify, Work
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +101,12 @@ class StepTimes(Protocol):
 
     def observe_decode(self, rows: int, context_tokens: int, took_ms: float) -> None:
         """A token for each of some rows, with as many cache entries in all."""
+        ...
+
+    def observe_mixed(
+        self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int, took_ms: float
+    ) -> None:
+        """A chunk and a token for each of some rows."""
         ...
 
     def observe_verify(self, tokens: int, context_tokens: int, took_ms: float) -> None:
@@ -321,6 +327,14 @@ class Engine:
                 logits = self._runner.prefill(slot, start, tokens, samples)
                 self.counters.prompt_tokens += len(tokens)
                 return self._sample({request_id: (logits, ())}) if samples else {}
+            case Mixed(chunk=chunk, rows=Decode(first_slot=first_slot, rows=rows)):
+                self._begin(chunk.request_id, chunk.start)
+                of_chunk, of_rows = self._runner.mixed(
+                    chunk.slot, chunk.start, chunk.tokens, chunk.samples, first_slot, *self._inputs(rows)
+                )
+                self.counters.prompt_tokens += len(chunk.tokens)
+                ends = {chunk.request_id: (of_chunk, ())} if chunk.samples else {}
+                return self._sample(ends | _by_row(rows, of_rows))
             case Settle(slot=slot, start=start, tokens=tokens):
                 self._settling = True
                 if not self._commands.empty():
@@ -331,20 +345,16 @@ class Engine:
                 logits = self._runner.verify(slot, start, tokens)
                 return self._sample({request_id: (logits, tokens[1:])})
             case Decode(first_slot=first_slot, rows=rows):
-                for row in rows:
-                    if row.request_id is not None:
-                        self._begin(row.request_id, row.position)
-                        unanswered = self._active[row.request_id].times.first_token is None
-                        self.counters.prompt_tokens += unanswered or not row.samples
-                tokens, positions = [row.token for row in rows], [row.position for row in rows]
-                logits = self._runner.decode(first_slot, tokens, positions)
-                return self._sample(
-                    {
-                        row.request_id: (logits[index : index + 1], ())
-                        for index, row in enumerate(rows)
-                        if row.request_id is not None and row.samples
-                    }
-                )
+                return self._sample(_by_row(rows, self._runner.decode(first_slot, *self._inputs(rows))))
+
+    def _inputs(self, rows: Sequence[Row]) -> tuple[list[int], list[int]]:
+        """Tokens and positions of rows that are about to run."""
+        for row in rows:
+            if row.request_id is not None:
+                self._begin(row.request_id, row.position)
+                unanswered = self._active[row.request_id].times.first_token is None
+                self.counters.prompt_tokens += unanswered or not row.samples
+        return [row.token for row in rows], [row.position for row in rows]
 
     def _begin(self, request_id: str, start: int) -> None:
         """Notes a request's first step; `start` of its tokens were in the cache."""
@@ -361,7 +371,10 @@ class Engine:
             case Verify(start=start, tokens=tokens):
                 self._times.observe_verify(len(tokens), start, took_ms)
             case Decode(rows=rows):
-                self._times.observe_decode(len(rows), sum(row.position for row in rows), took_ms)
+                self._times.observe_decode(len(rows), _context_tokens(rows), took_ms)
+            case Mixed(chunk=chunk, rows=Decode(rows=rows)):
+                size, context_tokens = len(chunk.tokens), _context_tokens(rows)
+                self._times.observe_mixed(size, chunk.start, len(rows), context_tokens, took_ms)
 
     def _sample(self, steps: Mapping[str, tuple[Logits, Sequence[int]]]) -> Mapping[str, Outcome]:
         """Lets each request choose from its logits [guesses + 1, vocab], given the guesses."""
@@ -444,6 +457,19 @@ class Engine:
             [Standing.of(request) for request in [*scheduler.waiting, *scheduler.running]],
             scheduler.prefixes(),
         )
+
+
+def _by_row(rows: Sequence[Row], logits: Logits) -> dict[str, tuple[Logits, Sequence[int]]]:
+    """Of those that sample, by request."""
+    return {
+        row.request_id: (logits[index : index + 1], ())
+        for index, row in enumerate(rows)
+        if row.request_id is not None and row.samples
+    }
+
+
+def _context_tokens(rows: Sequence[Row]) -> int:
+    return sum(row.position for row in rows)
 
 
 def _own(error: Exception) -> RequestError:

@@ -25,6 +25,19 @@ class Runner(Protocol):
         """Logits [1, vocab] after the last of the tokens if it `samples`, else [0, vocab]."""
         ...
 
+    def mixed(
+        self,
+        slot: int,
+        start: int,
+        chunk: Sequence[int],
+        samples: bool,
+        first_slot: int,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+    ) -> tuple[Logits, Logits]:
+        """`prefill` of a chunk and `decode` of tokens in one step: what either gives. Not of every graph."""
+        ...
+
     def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
         """Logits [tokens, vocab], after each of them."""
         ...

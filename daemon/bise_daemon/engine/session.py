@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from bise_daemon.engine.allocation import reused_memory
 from bise_daemon.engine.kv import CacheShape, KvCache
 from bise_daemon.engine.runner import Interrupted, Logits
 from bise_proto.v1 import bundle_pb2
@@ -27,20 +29,22 @@ class SessionError(RuntimeError):
 
 
 class _Shape(NamedTuple):
-    """What a binding is for."""
+    """What a binding is for: [batch, sequence] tokens, of these the first `prompt_tokens` a chunk's."""
 
-    first_slot: int
-    rows: int
+    batch: int
     sequence: int
     num_logits: int
-    is_prompt: bool
+    first_slot: int
+    rows: int
+    prompt_slot: int
+    prompt_tokens: int = 0
 
 
 @dataclass(slots=True)
 class _Binding:
     """The graph's inputs and outputs bound to buffers that stay: a step only writes numbers into them.
 
-    `logits`, [rows, num_logits, vocab], is a view of what all bindings share.
+    `logits`, [batch, num_logits, vocab], is a view of what all bindings share.
     """
 
     io: Any
@@ -48,7 +52,8 @@ class _Binding:
     seqlens_k: NDArray[np.int32]
     total_sequence_length: NDArray[np.int32]
     positions: NDArray[np.int64]
-    is_prompt: NDArray[np.bool_]
+    prompt_tokens: NDArray[np.int64]
+    prompt_total: NDArray[np.int64]
     logits: Logits
 
 
@@ -59,12 +64,20 @@ class Session:
         folder: the bundle's, already checked.
         cache: where the steps keep keys and values.
         threads: for one step; 0 is one per physical core.
+        specialised: the same graph with weights packed for this device, which are mapped; see `specialise.store`.
 
     Raises:
         SessionError: onnxruntime refuses the graph, or the bundle is for another target.
     """
 
-    def __init__(self, folder: Path, bundle: bundle_pb2.Bundle, cache: KvCache, threads: int = 0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bundle: bundle_pb2.Bundle,
+        cache: KvCache,
+        threads: int = 0,
+        specialised: Path | None = None,
+    ) -> None:
         if bundle.graph.target != "cpu":
             raise SessionError(
                 f"{folder}: expected a bundle for cpu, got one for {bundle.graph.target!r}. "
@@ -78,16 +91,20 @@ class Session:
         # cores, a client over the socket sees 3 to 10 % more tokens/s (`make bench`, client).
         options.add_session_config_entry("session.intra_op.allow_spinning", "1")
         options.add_session_config_entry("session.force_spinning_stop", "1")
+        if specialised is not None:
+            options.add_session_config_entry("session.prepack.enable_parallel", "1")
         try:
-            self._session = onnxruntime.InferenceSession(
-                folder / bundle.graph.model_file, options, providers=["CPUExecutionProvider"]
-            )
+            # Even packed weights are found by what the kernels pack at load, each in memory of its own for a moment.
+            with nullcontext() if specialised is None else reused_memory():
+                self._session = onnxruntime.InferenceSession(
+                    specialised or folder / bundle.graph.model_file, options, providers=["CPUExecutionProvider"]
+                )
         except Exception as error:
             raise SessionError(
                 f"{folder}: expected a graph onnxruntime {runtime_version()} can load, got: {_line(error)} "
                 "Export the model again, with this version of bise."
             ) from error
-        self._two_ways = bundle.graph.prompt_attention == "float"
+        self._own_prompts = bundle.graph.prompt_attention == "float"
         self._cache = cache
         self._vocab_size = bundle.architecture.vocab_size
         self._bindings: OrderedDict[_Shape, _Binding] = OrderedDict()
@@ -107,12 +124,43 @@ class Session:
             SessionError: onnxruntime failed.
             Interrupted: by `interrupt`; cache entries from `start` on are undefined.
         """
-        binding = self._binding(_Shape(slot, 1, len(tokens), int(samples), is_prompt=True))
+        count, end = len(tokens), start + len(tokens)
+        binding = self._binding(_Shape(1, count, int(samples), slot, 1, slot, count if self._own_prompts else 0))
         binding.input_ids[0] = tokens
-        binding.seqlens_k[0] = start + len(tokens) - 1
-        binding.positions[:] = len(tokens) - 1
-        logits: Logits = self._run(binding)[0]
+        binding.prompt_total[...] = end
+        binding.positions[:] = count - 1
+        logits: Logits = self._run(binding, [end - 1])[0]
         return logits
+
+    def mixed(
+        self,
+        slot: int,
+        start: int,
+        chunk: Sequence[int],
+        samples: bool,
+        first_slot: int,
+        tokens: Sequence[int],
+        positions: Sequence[int],
+    ) -> tuple[Logits, Logits]:
+        """`prefill` and `decode` in one step, of a graph where prompts attend in a way of their own.
+
+        The first of these slots and the range from `first_slot` on may overlap where nobody reads a row.
+
+        Returns:
+            What either returns, valid until the next step.
+
+        Raises:
+            SessionError: onnxruntime failed.
+            Interrupted: as for `prefill`; what the rows wrote lies beyond what they hold.
+        """
+        count, rows, sampled = len(chunk), len(tokens), int(samples)
+        binding = self._binding(_Shape(1, count + rows, sampled + rows, first_slot, rows, slot, count))
+        binding.input_ids[0, :count] = chunk
+        binding.input_ids[0, count:] = tokens
+        binding.prompt_total[...] = start + count
+        binding.positions[0] = range(count - sampled, count + rows)
+        logits = self._run(binding, positions)[0]
+        return logits[:sampled], logits[sampled:]
 
     def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
         """Runs tokens at positions `start …` of a slot, with logits after each of them.
@@ -124,11 +172,10 @@ class Session:
             SessionError: onnxruntime failed.
             Interrupted: as for `prefill`.
         """
-        binding = self._binding(_Shape(slot, 1, len(tokens), len(tokens), is_prompt=False))
+        binding = self._binding(_Shape(1, len(tokens), len(tokens), slot, 1, slot))
         binding.input_ids[0] = tokens
-        binding.seqlens_k[0] = start + len(tokens) - 1
         binding.positions[0] = range(len(tokens))
-        logits: Logits = self._run(binding)[0]
+        logits: Logits = self._run(binding, [start + len(tokens) - 1])[0]
         return logits
 
     def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
@@ -141,16 +188,17 @@ class Session:
             SessionError: onnxruntime failed.
             Interrupted: as for `prefill`.
         """
-        binding = self._binding(_Shape(first_slot, len(tokens), 1, 1, is_prompt=False))
+        binding = self._binding(_Shape(len(tokens), 1, 1, first_slot, len(tokens), first_slot))
         binding.input_ids[:, 0] = tokens
-        binding.seqlens_k[:] = positions
-        return self._run(binding)[:, 0]
+        return self._run(binding, positions)[:, 0]
 
     def interrupt(self) -> None:
         """Gives up the step that runs now, if one does; takes effect after its present operator. From any thread."""
         self._run_options.terminate = True
 
-    def _run(self, binding: _Binding) -> Logits:
+    def _run(self, binding: _Binding, last_positions: Sequence[int]) -> Logits:
+        """Runs a step after which the rows' last tokens are at these positions."""
+        binding.seqlens_k[:] = last_positions
         binding.total_sequence_length[...] = binding.seqlens_k.max() + 1
         # Fresh for every step, so that an interruption that comes too late hits none.
         options = self._run_options = onnxruntime.RunOptions()
@@ -179,31 +227,38 @@ class Session:
         return binding
 
     def _bind(self, shape: _Shape) -> _Binding:
-        logits_shape = (shape.rows, shape.num_logits)
+        logits_shape = (shape.batch, shape.num_logits)
         if prod(logits_shape) > len(self._logits):
             self._bindings.clear()
             self._logits = np.zeros((prod(logits_shape), self._vocab_size), np.float32)
         binding = _Binding(
             self._session.io_binding(),
-            np.zeros((shape.rows, shape.sequence), np.int64),
+            np.zeros((shape.batch, shape.sequence), np.int64),
             np.zeros(shape.rows, np.int32),
             np.zeros((), np.int32),
-            np.zeros((shape.rows, shape.num_logits), np.int64),
-            np.array(shape.is_prompt),
+            np.zeros((shape.batch, shape.num_logits), np.int64),
+            np.array(shape.prompt_tokens, np.int64),
+            np.zeros((), np.int64),
             self._logits[: prod(logits_shape)].reshape(*logits_shape, self._vocab_size),
         )
         for name in ("input_ids", "seqlens_k", "total_sequence_length"):
             _bind_input(binding.io, name, getattr(binding, name))
         _bind_input(binding.io, "logits_positions", binding.positions)
-        if self._two_ways:
-            _bind_input(binding.io, "is_prompt", binding.is_prompt)
         _bind_output(binding.io, "logits", binding.logits)
+        self._bind_cache(binding.io, "past_key_values", "present", shape.first_slot, shape.rows)
+        if self._own_prompts:
+            _bind_input(binding.io, "prompt_tokens", binding.prompt_tokens)
+            _bind_input(binding.io, "prompt_total", binding.prompt_total)
+            self._bind_cache(binding.io, "prompt_key_values", "prompt_present", shape.prompt_slot, 1)
+        return binding
+
+    def _bind_cache(self, io: Any, past: str, present: str, first_slot: int, rows: int) -> None:
+        """Slots as input and output at once: a step adds to them in place."""
         for layer in range(self._cache.shape.num_layers):
             for part, name in enumerate(_PARTS):
-                view = self._cache.rows(layer, part, shape.first_slot, shape.rows)
-                _bind_input(binding.io, f"past_key_values.{layer}.{name}", view)
-                _bind_output(binding.io, f"present.{layer}.{name}", view)
-        return binding
+                view = self._cache.rows(layer, part, first_slot, rows)
+                _bind_input(io, f"{past}.{layer}.{name}", view)
+                _bind_output(io, f"{present}.{layer}.{name}", view)
 
 
 def cache_shape(bundle: bundle_pb2.Bundle, slots: int, context_tokens: int) -> CacheShape:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ class CheckedBundle:
         version: to be accepted once the bundle is loaded; None where nothing vouches for it.
         context_tokens: entries that a slot is to hold.
         needed_tokens: entries without which nothing can be served.
+        specialised: the graph to load instead of the bundle's, where a former start made one.
     """
 
     folder: Path
@@ -38,9 +40,12 @@ class CheckedBundle:
     version: Version | None
     context_tokens: int
     needed_tokens: int
+    specialised: Path | None
 
 
-def check_bundle(config: DaemonConfig, memory: Reading) -> CheckedBundle:
+def check_bundle(
+    config: DaemonConfig, memory: Reading, specialised: Callable[[bytes], Path | None] = lambda _: None
+) -> CheckedBundle:
     """Proves, in this order: signature, version, sizes, that there is memory for it, and every file's hash.
 
     Nothing that serves is touched, so that a running model goes on when another bundle is offered and refused.
@@ -48,6 +53,8 @@ def check_bundle(config: DaemonConfig, memory: Reading) -> CheckedBundle:
     Args:
         config: names the bundle, and whom to trust.
         memory: that there is.
+        specialised: finds, by the manifest's bytes, the graph with weights of its own for this device. Where there is
+            one, the bundle's weights are not read, and not hashed.
 
     Raises:
         BundleError: the bundle is not to be loaded.
@@ -61,9 +68,10 @@ def check_bundle(config: DaemonConfig, memory: Reading) -> CheckedBundle:
     context_tokens = min(bundle.graph.context, config.context or bundle.graph.context)
     needed_tokens = min(context_tokens, config.prefill_chunk_tokens)
     check_load(bundle, memory, needed_tokens)
-    for _ in check_files(folder, bundle):
+    found = specialised(manifest)
+    for _ in check_files(folder, bundle, () if found is None else bundle.graph.weight_files):
         pass
-    return CheckedBundle(folder, manifest, bundle, version, context_tokens, needed_tokens)
+    return CheckedBundle(folder, manifest, bundle, version, context_tokens, needed_tokens, found)
 
 
 def accept(config: DaemonConfig, checked: CheckedBundle) -> None:

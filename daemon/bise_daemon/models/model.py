@@ -24,6 +24,7 @@ from bise_daemon.engine.session import Session, cache_shape, runtime_version
 from bise_daemon.memory.fit import check_fit
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.models.check import accept, check_bundle
+from bise_daemon.models.specialising import Specialising
 from bise_daemon.prefixes.prefix import encode_prefixes
 from bise_daemon.prefixes.store import PrefixStore
 from bise_daemon.prefixes.warm import WarmPrefix, warm
@@ -50,6 +51,7 @@ class Model:
         store: where they are on disk.
         load_ms: from the manifest to the first possible request.
         calibration_ms: of it, measuring steps; 0 where a former start had done it.
+        specialised: its weights are mapped as this device packs them.
     """
 
     bundle: bundle_pb2.Bundle
@@ -63,6 +65,7 @@ class Model:
     store: PrefixStore
     load_ms: float
     calibration_ms: float
+    specialised: bool
 
 
 def load_model(config: DaemonConfig) -> Model:
@@ -74,17 +77,15 @@ def load_model(config: DaemonConfig) -> Model:
         OSError: the system refuses the cache's address space.
     """
     began = time.monotonic()
-    checked = check_bundle(config, read_memory())
+    specialising = Specialising(config)
+    checked = check_bundle(config, read_memory(), specialising.find)
     folder, bundle, context_tokens = checked.folder, checked.bundle, checked.context_tokens
     tokenizer = load_tokenizer(folder, bundle)
     chat = load_chat_format(folder, bundle, tokenizer)
     prefixes = encode_prefixes(config.prefixes, tokenizer, chat)
     slots = config.slots + config.prefix_slots + len(prefixes)
     cache = KvCache(cache_shape(bundle, slots, context_tokens))
-    session = Session(folder, bundle, cache, config.threads or 0)
-    # A first step pays for what onnxruntime sets up lazily, before anyone waits for it.
-    session.decode(0, [0], [0])
-    cache.release(0)
+    session, specialised = specialising.open(checked, cache)
     budget_tokens = check_fit(bundle, read_memory(), checked.needed_tokens, slots * context_tokens)
     state = config.state_folder
     calibration_began = time.monotonic()
@@ -118,11 +119,23 @@ def load_model(config: DaemonConfig) -> Model:
         draft_tokens=config.draft_tokens if _drafts_are_exact(bundle) else 0,
         smallest_chunk=2 if _lone_queries_differ(bundle) else 1,
         one_way=_one_kernel(bundle) and bundle.graph.prompt_attention != "float",
+        mixes=bundle.graph.prompt_attention == "float",
     )
     accept(config, checked)
     load_ms = (time.monotonic() - began) * 1e3
     return Model(
-        bundle, tokenizer, chat, session, cache, CostModel(curve), limits, warmed, store, load_ms, calibration_ms
+        bundle,
+        tokenizer,
+        chat,
+        session,
+        cache,
+        CostModel(curve),
+        limits,
+        warmed,
+        store,
+        load_ms,
+        calibration_ms,
+        specialised,
     )
 
 

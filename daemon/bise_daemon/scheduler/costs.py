@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 
@@ -24,6 +25,10 @@ class StepCosts(Protocol):
         """One token for each of `rows` (at least 1), fillers included; `context_tokens` is the sum over the rows."""
         ...
 
+    def mixed_ms(self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int) -> float:
+        """A chunk of `tokens` behind `context_tokens` and one token for each of `rows`, in one step."""
+        ...
+
     def verify_ms(self, tokens: int, context_tokens: int) -> float:
         """A token of an answer and guesses behind it, with logits after each; `tokens` counts all of them."""
         ...
@@ -33,14 +38,18 @@ class StepCosts(Protocol):
         ...
 
 
-def largest_chunk(costs: StepCosts, bound_ms: float, context_tokens: int, most_tokens: int) -> int:
-    """The most prompt tokens, up to `most_tokens`, whose step is expected to stay within `bound_ms`; 0 if not one."""
-    if most_tokens and costs.prefill_ms(most_tokens, context_tokens) <= bound_ms:
+def largest_chunk(chunk_ms: Callable[[int], float], bound_ms: float, most_tokens: int) -> int:
+    """The most prompt tokens, up to `most_tokens`, whose step is expected to stay within `bound_ms`; 0 if not one.
+
+    Args:
+        chunk_ms: by tokens; grows with them.
+    """
+    if most_tokens and chunk_ms(most_tokens) <= bound_ms:
         return most_tokens
     low, high = 0, most_tokens - 1
     while low < high:
         middle = (low + high + 1) // 2
-        if costs.prefill_ms(middle, context_tokens) <= bound_ms:
+        if chunk_ms(middle) <= bound_ms:
             low = middle
         else:
             high = middle - 1

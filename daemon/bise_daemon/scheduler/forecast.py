@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bise_daemon.scheduler.chunks import chunk_beside, chunk_tokens
+from bise_daemon.scheduler.chunks import chunk_beside, fair_chunk
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.entry import Entrance, waiting_order
 from bise_daemon.scheduler.limits import Limits
@@ -152,39 +152,47 @@ class _Ahead:
         context = head.computed_tokens + tokens // 2
         step_ms = decode_step_ms(rows, costs) if rows else 0.0
         room = slack(rows, self.now, step_ms, costs.margin)
-        size = chunk_beside(head.left_to_prefill, context, room, limits, costs)
+        bound_ms = limits.step_ms - (step_ms if limits.mixes else 0.0)
+        chunk_ms = self._chunk_ms(rows, step_ms)
+        size = chunk_beside(head.left_to_prefill, room, bound_ms, limits, lambda some: chunk_ms(some, context))
         if rows and limits.rides:
             along = riders(size, prompts, rows, room, lambda some: decode_step_ms(some, costs), costs)
             if along is not None:
                 self._ride(rows, along)
                 return
         elif rows and size < limits.fair_chunk:
-            least_ms = costs.prefill_ms(min(limits.smallest_chunk, tokens), context)
-            if (not size and room.adds_up_to(limits.step_ms)) or least_ms > room.promised_ms:
+            if size or not room.adds_up_to(bound_ms):
+                size = fair_chunk(head.left_to_prefill, room, bound_ms, limits, lambda some: chunk_ms(some, context))
+            if not size:
                 self._decode(rows, _HELD_UP_STEPS)
                 return
-            most_ms = min(limits.step_ms, room.promised_ms)
-            size = min(limits.fair_chunk, chunk_tokens(head.left_to_prefill, context, most_ms, limits, costs))
         size = size or min(limits.smallest_chunk, tokens)
         # On average; the first chunk starts where the prompt stands, the last one ends with it.
-        chunk_ms = costs.prefill_ms(size, head.computed_tokens + max(0, tokens - size) // 2)
+        waited_ms = chunk_ms(size, head.computed_tokens + max(0, tokens - size) // 2)
         steps = 0.0
         if rows:
             # Not beyond the moment at which a total leaves no more time for this.
-            tokens = min(tokens, max(size, int(min(room.spare_ms / chunk_ms, tokens / size) * size)))
-            # What chunks take between one decode step and the next.
-            between_ms = chunk_ms * max(1.0, min(room.unnoticed_ms // chunk_ms, 1e6))
-            steps_per_token = chunk_ms / size / between_ms
+            tokens = min(tokens, max(size, int(min(room.spare_ms / waited_ms, tokens / size) * size)))
+            chunks = 1.0 if limits.mixes else max(1.0, min(room.unnoticed_ms // waited_ms, 1e6))
+            steps_per_token = 1 / (size * chunks)
             steps = min(tokens * steps_per_token, min(row.left_to_generate for row in rows))
             tokens = min(tokens, max(1, round(steps / steps_per_token)))
             self.now += steps * step_ms
             for row in rows:
                 _generate(row, steps)
-        self.now += tokens / size * chunk_ms
+        self.now += tokens / size * waited_ms
         head.left_to_prefill -= tokens
         head.computed_tokens += tokens
         if not head.left_to_prefill:
             self._begin(head)
+
+    def _chunk_ms(self, rows: Sequence[Standing], step_ms: float) -> Callable[[int, int], float]:
+        """How long rows, whose step takes `step_ms`, wait for a chunk, by its tokens and context."""
+        costs = self.costs
+        if not (rows and self.limits.mixes):
+            return costs.prefill_ms
+        entries = int(sum(row.computed_tokens for row in rows))
+        return lambda tokens, context: costs.mixed_ms(tokens, context, len(rows), entries) - step_ms
 
     def _ride(self, rows: Sequence[Standing], along: Sequence[Standing]) -> None:
         """Decode steps with a token of some prompts, or of none, in each."""

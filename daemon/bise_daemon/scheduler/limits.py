@@ -26,6 +26,7 @@ class Limits:
         one_way: a token leaves the same entries in the cache, to the last bit, as part of a prompt and of an answer. So
             an answer is a prefix for whoever goes on from it, and prompts may ride along. Otherwise each token is
             computed in the way of its part only.
+        mixes: a prompt's chunk may come in one step with a token for each stream.
         fair_chunk: prompt tokens that a stream without a promise waits for between two of its own, even where that
             takes longer than one of them, on a device where prompts can't ride along (`rides`).
     """
@@ -41,16 +42,20 @@ class Limits:
     ageing_ms: float = 5000.0
     draft_tokens: int = 0
     smallest_chunk: int = 2
-    # Fewer would hold the stream up little less and the prompt for ever: behind 4,000 tokens SmolLM2 takes 24 ms for 8
-    # more and 14 for one, so beside chunks of 1 or 2 a stream's slowest gaps were as long (37 ms), and 4,000 prompt
-    # tokens took a minute instead of 12 s.
+    # Fewer would hold the stream up little less and the prompt for long: behind 4,000 tokens SmolLM2 takes 26 ms for 8
+    # more and a stream's token, 22 for 4 and 16 for one. With 4, a stream's slowest gaps were 35 ms (8: 42), and 4,000
+    # prompt tokens took 18.5 s (8: 11.6).
     fair_chunk: int = 8
     one_way: bool = True
+    mixes: bool = False
 
     @property
     def rides(self) -> bool:
-        """Whether a prompt's token may join a decode step: where one token alone is computed as in a chunk."""
-        return self.one_way and self.smallest_chunk == 1
+        """Whether a prompt's token may join a decode step: where one token alone is computed as in a chunk.
+
+        Where chunks may join it, that is better.
+        """
+        return self.one_way and self.smallest_chunk == 1 and not self.mixes
 
     @property
     def all_slots(self) -> int:

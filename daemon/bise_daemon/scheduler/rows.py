@@ -11,7 +11,7 @@ from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.placement import place
 from bise_daemon.scheduler.request import Phase, Request
 from bise_daemon.scheduler.slots import Slot, longest_match
-from bise_daemon.scheduler.step import Copy, Decode, Release, Row, Settle
+from bise_daemon.scheduler.step import Copy, Decode, Mixed, Prefill, Release, Row, Settle
 
 # A row moves to a hole when that pays within so many steps.
 _PAYBACK_STEPS = 32
@@ -143,6 +143,15 @@ class Rows:
         span = self._span(rows)
         return Decode(span[0].index, [_row(slot, runs.get(slot.index)) for slot in span])
 
+    def mixed(self, chunk: Prefill, step: Decode) -> Mixed | Prefill:
+        """Both at once, or the chunk alone where a filler in its slot would have no place behind it."""
+        rows, end = list(step.rows), chunk.start + len(chunk.tokens)
+        if 0 <= (index := chunk.slot - step.first_slot) < len(rows):
+            if end == self._context_tokens:
+                return chunk
+            rows[index] = replace(rows[index], position=end)
+        return Mixed(chunk, Decode(step.first_slot, rows))
+
     def empty_row(self) -> tuple[int, int] | None:
         """The slot without an owner that holds least, and the first place behind what it holds."""
         free = [slot for slot in self._slots if slot.owner is None and not slot.pinned]
@@ -151,8 +160,12 @@ class Rows:
 
     def step_ms(self, rows: Sequence[Request], costs: StepCosts) -> float:
         """What one token for each of these takes where they stand, fillers included; 0 without any."""
-        span = self._span(rows) if rows else []
-        return costs.decode_ms(len(span), sum(slot.entries for slot in span)) if span else 0.0
+        return costs.decode_ms(*self.span(rows)) if rows else 0.0
+
+    def span(self, rows: Sequence[Request]) -> tuple[int, int]:
+        """Rows of a step for these, fillers included, and the cache entries that they hold."""
+        span = self._span(rows)
+        return len(span), sum(slot.entries for slot in span)
 
     def take_changes(self) -> tuple[list[Copy], list[Release]]:
         """What the cache has to do, copies first. A slot that has found an owner meanwhile must not be wiped then."""

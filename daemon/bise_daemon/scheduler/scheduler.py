@@ -11,7 +11,7 @@ from bise_daemon.scheduler.entry import Entrance, waiting_order, yielding_order
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Ending, Phase, Priority, Request
 from bise_daemon.scheduler.rows import Rows
-from bise_daemon.scheduler.step import Decode, Outcome, Prefill, Settle, StepPlan, Verify, Work
+from bise_daemon.scheduler.step import Decode, Mixed, Outcome, Prefill, Settle, StepPlan, Verify, Work
 from bise_daemon.scheduler.turn import Turn
 
 
@@ -176,7 +176,7 @@ class Scheduler:
         limits, costs = self.limits, self.costs
 
         def most_tokens(left_tokens: int, context_tokens: int) -> int:
-            return chunk_tokens(left_tokens, context_tokens, limits.step_ms, limits, costs)
+            return chunk_tokens(left_tokens, limits.step_ms, limits, lambda n: costs.prefill_ms(n, context_tokens))
 
         return self._rows.settle(min(limits.idle_tokens, limits.kv_budget_tokens), most_tokens)
 
@@ -205,4 +205,6 @@ def _advanced(work: Work | None, outcomes: Mapping[str, Outcome]) -> dict[int, i
             return {slot: start + len(outcomes[request_id].tokens)}
         case Decode(first_slot=first_slot, rows=rows):
             return {slot: row.position + 1 for slot, row in enumerate(rows, first_slot) if row.request_id is not None}
+        case Mixed(chunk=chunk, rows=step):
+            return _advanced(chunk, outcomes) | _advanced(step, outcomes)
     return {}

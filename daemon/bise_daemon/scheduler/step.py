@@ -47,6 +47,14 @@ class Decode:
 
 
 @dataclass(frozen=True, slots=True)
+class Mixed:
+    """A prompt's chunk and one token for each row, in one run of the graph: its weights are read once for both."""
+
+    chunk: Prefill
+    rows: Decode
+
+
+@dataclass(frozen=True, slots=True)
 class Verify:
     """The last token of one request and some guesses of what follows; logits after each of them tell which hold.
 
@@ -73,7 +81,7 @@ class Settle:
     tokens: Sequence[int]
 
 
-Work = Prefill | Decode | Verify | Settle
+Work = Prefill | Decode | Mixed | Verify | Settle
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bise_daemon.scheduler.chunks import chunk_beside, chunk_tokens
+from bise_daemon.scheduler.chunks import ChunkMs, chunk_beside, chunk_tokens, fair_chunk
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.drafts import Drafter
 from bise_daemon.scheduler.limits import Limits
@@ -52,7 +52,10 @@ class Turn:
         prompts.sort(key=urgency)
         head = prompts[0]
         room = self._slack(rows, costs, now)
-        size = chunk_beside(head.left_of_prompt, head.computed_tokens, room, limits, costs)
+        if rows and limits.mixes:
+            return self._mix(head, rows, room, limits, costs)
+        left, chunk_ms = head.left_of_prompt, _chunk_ms(head, costs)
+        size = chunk_beside(left, room, limits.step_ms, limits, chunk_ms)
         if not rows:
             return _prefill(head, size, limits)
         if limits.rides:
@@ -62,11 +65,10 @@ class Turn:
         elif not size and room.adds_up_to(limits.step_ms):
             return self._rows.decode(rows, costs)
         elif size < limits.fair_chunk:
-            # No chunk worth its step goes unnoticed. Then one token and one chunk take turns; before promises the
-            # prompt waits.
-            if self._prefill_ran_last or not _fits(head, room.promised_ms, limits, costs):
+            # One token and one chunk take turns.
+            size = 0 if self._prefill_ran_last else fair_chunk(left, room, limits.step_ms, limits, chunk_ms)
+            if not size:
                 return self._rows.decode(rows, costs)
-            size = min(limits.fair_chunk, _chunk(head, min(limits.step_ms, room.promised_ms), limits, costs))
         return _prefill(head, size, limits)
 
     def ran(self, work: Work | None, request: Request, outcome: Outcome) -> None:
@@ -105,8 +107,24 @@ class Turn:
         if overdue.phase is Phase.DECODE:
             return self._rows.decode(rows, costs)
         promised_ms = self._slack(rows, costs, now).promised_ms
-        size = _chunk(overdue, min(limits.step_ms, promised_ms), limits, costs)
-        return _prefill(overdue, size, limits) if size or _fits(overdue, promised_ms, limits, costs) else None
+        chunk_ms = _chunk_ms(overdue, costs)
+        size = chunk_tokens(overdue.left_of_prompt, min(limits.step_ms, promised_ms), limits, chunk_ms)
+        return _prefill(overdue, size, limits) if size or chunk_ms(limits.smallest_chunk) <= promised_ms else None
+
+    def _mix(self, head: Request, rows: Sequence[Request], room: Slack, limits: Limits, costs: StepCosts) -> Work:
+        """A chunk and a token for every row at once; only the tokens where promises leave nothing for a chunk."""
+        count, entries = self._rows.span(rows)
+        alone_ms = costs.decode_ms(count, entries)
+
+        def waited_ms(tokens: int) -> float:
+            return costs.mixed_ms(tokens, head.computed_tokens, count, entries) - alone_ms
+
+        left, bound_ms = head.left_of_prompt, limits.step_ms - alone_ms
+        size = chunk_beside(left, room, bound_ms, limits, waited_ms)
+        if size < limits.fair_chunk and (size or not room.adds_up_to(bound_ms)):
+            size = fair_chunk(left, room, bound_ms, limits, waited_ms)
+        step = self._rows.decode(rows, costs)
+        return self._rows.mixed(_prefill(head, size, limits), step) if size else step
 
     def _guess(self, request: Request, limits: Limits, costs: StepCosts) -> Decode | Verify:
         """Guesses ahead for a row that is alone, where that is expected to pay."""
@@ -132,13 +150,9 @@ def _in_time(request: Request, tokens: int, costs: StepCosts) -> bool:
     return request.per_token_ms is None or step_ms <= request.per_token_ms
 
 
-def _chunk(head: Request, bound_ms: float, limits: Limits, costs: StepCosts) -> int:
-    return chunk_tokens(head.left_of_prompt, head.computed_tokens, bound_ms, limits, costs)
-
-
-def _fits(head: Request, bound_ms: float, limits: Limits, costs: StepCosts) -> bool:
-    """Whether the smallest chunk does."""
-    return costs.prefill_ms(limits.smallest_chunk, head.computed_tokens) <= bound_ms
+def _chunk_ms(head: Request, costs: StepCosts) -> ChunkMs:
+    """What a chunk of its own takes, by tokens."""
+    return lambda tokens: costs.prefill_ms(tokens, head.computed_tokens)
 
 
 def _prefill(request: Request, size: int, limits: Limits) -> Prefill:

@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from bise_export.graph import io
 from bise_export.graph.builder import MICROSOFT, Attribute, Builder
-from bise_export.graph.prompt_attention import PromptSteps, prompt_attention
+from bise_export.graph.mixed_attention import Prompt, mixed_attention
 from bise_export.quant.kv import Cache, Int8Cache
 from bise_export.quant.recipes import Recipe
 from bise_export.spec import ModelSpec
@@ -40,7 +40,7 @@ def attention(
     qkv: ir.Value,
     lengths: SequenceInputs,
     past: tuple[ir.Value, ir.Value],
-    prompt: PromptSteps | None,
+    prompt: Prompt | None,
 ) -> list[ir.Value]:
     """Attends, rotating queries and keys and appending to the cache.
 
@@ -51,7 +51,8 @@ def attention(
         prompt: where prompts attend in a way of their own.
 
     Returns:
-        The attention's output [batch, sequence, q_size], and the present key and value, shaped as past.
+        The attention's output [batch, sequence, q_size], and the present key and value, shaped as past; then those of
+        the prompt's slot, where it has its own.
     """
     table_shape = (context, spec.rotary_size // 2)
     cos, sin = (builder.weight(name, recipe.activations, table_shape) for name in (COS_TABLE, SIN_TABLE))
@@ -60,33 +61,29 @@ def attention(
         shape = (1, spec.num_kv_heads, 1, spec.head_dim)
         scales = [builder.weight(scale_name(layer, part), np.dtype(np.float32), shape) for part in ("key", "value")]
     names = [f"model.layers.{layer}.self_attn/output", io.present(layer, "key"), io.present(layer, "value")]
+
+    def fused(some: Builder, packed: ir.Value, outputs: list[str]) -> list[ir.Value]:
+        return _fused(some, spec, layer, packed, past, lengths, (cos, sin), scales, outputs)
+
     if prompt is None:
-        return _fused(builder, spec, layer, [qkv, None, None, *past], lengths, (cos, sin), scales, names)
-    key, value = scales
-    then, otherwise = builder.branch(), builder.branch()
-    in_prompt = prompt_attention(then, spec, layer, qkv, prompt, past, (cos, sin), (key, value))
-    inner = [f"{name}/answer" for name in names]
-    in_answer = _fused(otherwise, spec, layer, [qkv, None, None, *past], lengths, (cos, sin), scales, inner)
-    kinds = [ir.DataType.from_numpy(dtype) for dtype in (recipe.activations, cache.dtype, cache.dtype)]
-    branches = [
-        some.graph(f"layers.{layer}.{name}", outputs, kinds)
-        for some, name, outputs in ((then, "prompt", in_prompt), (otherwise, "answer", in_answer))
-    ]
-    return builder.either(prompt.is_prompt, branches[0], branches[1], names)
+        return fused(builder, qkv, names)
+    both = (scales[0], scales[1])
+    return mixed_attention(builder, spec, recipe, cache, layer, qkv, fused, past, prompt, (cos, sin), both, names)
 
 
 def _fused(
     builder: Builder,
     spec: ModelSpec,
     layer: int,
-    inputs: list[ir.Value | None],
+    qkv: ir.Value,
+    past: tuple[ir.Value, ir.Value],
     lengths: SequenceInputs,
     tables: tuple[ir.Value, ir.Value],
     scales: list[ir.Value],
     names: list[str],
 ) -> list[ir.Value]:
     """GroupQueryAttention; without scales, over a cache of floats."""
-    inputs += [lengths.seqlens_k, lengths.total_sequence_length, *tables]
+    inputs = [qkv, None, None, *past, lengths.seqlens_k, lengths.total_sequence_length, *tables]
     attributes: dict[str, Attribute] = {
         "num_heads": spec.num_heads,
         "kv_num_heads": spec.num_kv_heads,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx_ir as ir
 
 from bise_export.contents import EMBEDDING, FINAL_NORM, HEAD, Matrix, matrices, vectors
 from bise_export.graph import io, layers
 from bise_export.graph.attention import SequenceInputs, attention
 from bise_export.graph.builder import Builder
+from bise_export.graph.mixed_attention import Prompt
 from bise_export.graph.prompt_attention import prompt_steps
 from bise_export.quant.kv import Cache
 from bise_export.quant.recipes import Recipe
@@ -38,11 +41,11 @@ def build(
     cache_shape: list[int | str | None] = ["batch", spec.num_kv_heads, "capacity", spec.head_dim]
     lengths = SequenceInputs(seqlens_k, total)
     presents: list[ir.Value] = []
-    prompt = None
+    steps = None
     if recipe.prompt_attention == "float":
-        is_prompt = ir.val(io.IS_PROMPT, ir.DataType.BOOL, [])
-        inputs.append(is_prompt)
-        prompt = prompt_steps(builder, spec, is_prompt, input_ids, total)
+        tokens, end = (ir.val(name, ir.DataType.INT64, []) for name in (io.PROMPT_TOKENS, io.PROMPT_TOTAL))
+        inputs += [tokens, end]
+        steps = prompt_steps(builder, spec, input_ids, tokens, end)
 
     def norm(x: ir.Value, name: str) -> ir.Value:
         return layers.norm(builder, recipe, x, norms[name], spec.rms_norm_eps)
@@ -63,12 +66,15 @@ def build(
         else:
             x, residual = add_norm(residual, update, before_attention)
         qkv = layers.linear(builder, recipe, x, by_name[f"{prefix}self_attn.qkv_proj"])
-        past = (
-            ir.val(io.past(layer, "key"), cached, cache_shape),
-            ir.val(io.past(layer, "value"), cached, cache_shape),
-        )
-        inputs += past
+        past = _pair(io.past, layer, cached, cache_shape)
+        held, prompt = list(past), None
+        if steps is not None:
+            prompt = Prompt(steps, _pair(io.prompt_past, layer, cached, [1, *cache_shape[1:]]))
+            held += prompt.past
+        inputs += held
         attended, *present = attention(builder, spec, recipe, cache, context, layer, qkv, lengths, past, prompt)
+        for value, before in zip(present, held, strict=True):
+            value.shape, value.type = before.shape, before.type
         presents += present
         update = layers.linear(builder, recipe, attended, by_name[f"{prefix}self_attn.o_proj"])
         if placed.attention_out is not None:
@@ -87,13 +93,15 @@ def build(
         logits = layers.soft_capped(builder, recipe, logits, spec.logit_softcap, f"{HEAD}/capped")
     logits.name = io.LOGITS
     vocabulary_shape: list[int | str | None] = ["batch", "num_logits", spec.vocab_size]
-    for value, shape in (
-        (logits, vocabulary_shape),
-        *((each, cache_shape) for each in presents),
-    ):
-        value.shape = ir.Shape(shape)
-        value.type = ir.TensorType(activations if value is logits else cached)
+    logits.shape, logits.type = ir.Shape(vocabulary_shape), ir.TensorType(activations)
     return builder.model(inputs, [logits, *presents], f"{spec.family}-decoder", version)
+
+
+def _pair(
+    name: Callable[[int, str], str], layer: int, dtype: ir.DataType, shape: list[int | str | None]
+) -> tuple[ir.Value, ir.Value]:
+    """A layer's key and value, as inputs."""
+    return ir.val(name(layer, "key"), dtype, shape), ir.val(name(layer, "value"), dtype, shape)
 
 
 def _gather_positions(builder: Builder, x: ir.Value, positions: ir.Value) -> ir.Value:

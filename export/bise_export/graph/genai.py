@@ -8,6 +8,7 @@ from bise_export.graph import io
 from bise_export.graph.rewriting import Rewriting
 
 _PREFIX = "genai/"
+_INT64 = int(ir.DataType.INT64)
 
 
 def with_attention_mask(model: ir.Model) -> ir.Model:
@@ -24,10 +25,9 @@ def with_attention_mask(model: ir.Model) -> ir.Model:
     input_ids, seqlens_k, total = inputs[io.INPUT_IDS], inputs[io.SEQLENS_K], inputs[io.TOTAL_SEQUENCE_LENGTH]
     positions = inputs[io.LOGITS_POSITIONS]
     mask = ir.val(io.ATTENTION_MASK, ir.DataType.INT64, ["batch", "total"])
-    is_prompt = inputs.get(io.IS_PROMPT)
-    for computed in (seqlens_k, total, positions, is_prompt):
-        if computed is not None:
-            model.graph.inputs.remove(computed)
+    own_prompts = [inputs[name] for name in (io.PROMPT_TOKENS, io.PROMPT_TOTAL) if name in inputs]
+    for computed in (seqlens_k, total, positions, *own_prompts):
+        model.graph.inputs.remove(computed)
     model.graph.inputs.insert(1, mask)
 
     zero, one = rewriting.constant("zero", [0]), rewriting.constant("one", [1])
@@ -38,11 +38,15 @@ def with_attention_mask(model: ir.Model) -> ir.Model:
     rewriting.op("Cast", [rewriting.op("Squeeze", [width, zero], "total")], total, to=int(ir.DataType.INT32))
     sequence = rewriting.size(input_ids, 1, "sequence")
     past = rewriting.op("Sub", [width, sequence], "past")
-    if is_prompt is not None:
+    if own_prompts:
+        _share_cache(model.graph)
         lone = rewriting.op("Equal", [rewriting.size(input_ids, 0, "batch"), one], "is_lone")
         several = rewriting.op("Greater", [sequence, one], "is_several")
         begins = rewriting.op("Or", [several, rewriting.op("Equal", [past, zero], "is_first")], "begins_or_several")
-        rewriting.op("Squeeze", [rewriting.op("And", [lone, begins], "lone_begins"), zero], is_prompt)
+        is_prompt = rewriting.op("Cast", [rewriting.op("And", [lone, begins], "is_prompt")], "as_0_or_1", to=_INT64)
+        for counted, value in zip((sequence, width), own_prompts, strict=True):
+            of_prompt = rewriting.op("Mul", [counted, is_prompt], f"{value.name}/vector")
+            rewriting.op("Squeeze", [of_prompt, zero], value)
     # In a batch, a row that is shorter than the longest has its last token before the padding.
     last_new = rewriting.op("Max", [rewriting.op("Sub", [last, past], "last_new"), zero], "last_new_or_first")
     rewriting.op("Unsqueeze", [last_new, one], positions)  # [batch, 1]
@@ -54,3 +58,28 @@ def with_attention_mask(model: ir.Model) -> ir.Model:
     logits.shape = ir.Shape(["batch", 1, logits.shape[2]])
     model.graph.sort()
     return model
+
+
+def _share_cache(graph: ir.Graph) -> None:
+    """Has a prompt's chunk use the rows' cache: here a step is one or the other, never both."""
+    inputs = {value.name: value for value in graph.inputs}
+    of_prompt = io.prompt_present("", "").rstrip(".")
+    for node in [node for node in graph if str(node.outputs[-1].name).startswith(of_prompt)]:
+        prompt, answer = (node.attributes[name].as_graph() for name in ("then_branch", "else_branch"))
+        (beside,) = (each for each in prompt if each.op_type == "If")
+        alone = beside.attributes["else_branch"].as_graph().outputs[0].producer()
+        attended = None if alone is None else alone.inputs[0]
+        assert attended is not None
+        kept = [each for value in answer.outputs[3:] if (each := value.producer()) is not None]
+        prompt.outputs[:3] = [attended, *prompt.outputs[3:]]
+        for branch in (prompt, answer):
+            del branch.outputs[3:]
+        prompt.remove(beside, safe=True)
+        answer.remove(kept, safe=True)
+        for value in node.outputs[3:]:
+            graph.outputs.remove(value)
+        node.resize_outputs(3)
+    for name, value in inputs.items():
+        if str(name).startswith(io.prompt_past("", "").rstrip(".")):
+            value.replace_all_uses_with(inputs[str(name).replace("prompt", "past", 1)])
+            graph.inputs.remove(value)

@@ -2,7 +2,8 @@
 
 GroupQueryAttention converts int8 entries anew for every query. For a token of an answer that is the fastest way, but
 128 prompt tokens behind 2,000 take it 3.5 times as long as products over entries converted once. So such a graph has
-both: `is_prompt` says which one a step takes. The two differ in last bits, and so does what they leave in the cache.
+both. The two differ in last bits, and so does what they leave in the cache. A step may hold a prompt's chunk and a
+token for each of some rows: all matrices multiply both at once, each attends in its way.
 """
 
 from __future__ import annotations
@@ -34,13 +35,17 @@ class PromptSteps:
 
     Attributes:
         is_prompt: bool []; the rest means nothing where it is false.
-        past: int64 [1], tokens in the cache before the step.
+        has_rows: bool []; rows come behind the chunk.
+        count: int64 [1], of the chunk's tokens.
+        past: int64 [1], tokens in its slot before the step.
         total: int64 [1], with the new ones.
         positions: int64 [1, sequence], of the new tokens.
         masks: by window, float32 [sequence, total]: 0 where a token attends, minus infinity elsewhere.
     """
 
     is_prompt: ir.Value
+    has_rows: ir.Value
+    count: ir.Value
     past: ir.Value
     total: ir.Value
     positions: ir.Value
@@ -70,30 +75,33 @@ def pays(spec: ModelSpec) -> bool:
 
 
 def prompt_steps(
-    builder: Builder, spec: ModelSpec, is_prompt: ir.Value, input_ids: ir.Value, total: ir.Value
+    builder: Builder, spec: ModelSpec, input_ids: ir.Value, tokens: ir.Value, end: ir.Value
 ) -> PromptSteps:
-    """Computes them, for prompts' steps only.
+    """Computes them, most of them for prompts' steps only.
 
     Args:
-        input_ids: [1, sequence].
-        total: int32 [], `total_sequence_length`.
+        input_ids: [1, sequence] in a prompt's step.
+        tokens: int64 [], of these, the first ones that are a prompt's.
+        end: int64 [], how many its slot holds with them.
     """
     windows = sorted({spec.window(layer) for layer in range(spec.num_layers)}, key=lambda each: each or 0)
-    names = ["past", "total", "positions", *(f"mask.{window or 'all'}" for window in windows)]
-    kinds = [ir.DataType.INT64] * 3 + [ir.DataType.FLOAT] * len(windows)
+    names = ["has_rows", "count", "past", "total", "positions", *(f"mask.{window or 'all'}" for window in windows)]
+    kinds = [ir.DataType.BOOL] + [ir.DataType.INT64] * 4 + [ir.DataType.FLOAT] * len(windows)
+    unit, nothing = (builder.scalar(f"scalar.{number}", np.int64(number)) for number in (1, 0))
+    (is_prompt,) = builder.op("Greater", [tokens, nothing], ["is_prompt"])
 
     prompt = builder.branch()
     zero, one = (builder.constant(f"axis.{axis}", [axis]) for axis in (0, 1))
-    (total_64,) = prompt.op("Cast", [total], ["prompt/total_64"], to=int(ir.DataType.INT64))
-    (ends,) = prompt.op("Unsqueeze", [total_64, zero], ["prompt/total"])
-    (count,) = prompt.op("Shape", [input_ids], ["prompt/count"], start=1, end=2)
-    (begins,) = prompt.op("Sub", [ends, count], ["prompt/past"])
-    (first,) = prompt.op("Squeeze", [begins, zero], ["prompt/first"])
-    unit, nothing = (builder.scalar(f"scalar.{number}", np.int64(number)) for number in (1, 0))
-    (new,) = prompt.op("Range", [first, total_64, unit], ["prompt/new"])
+    (sequence,) = prompt.op("Size", [input_ids], ["prompt/sequence"])
+    (has_rows,) = prompt.op("Greater", [sequence, tokens], ["prompt/has_rows"])
+    (count,) = prompt.op("Unsqueeze", [tokens, zero], ["prompt/count"])
+    (ends,) = prompt.op("Unsqueeze", [end, zero], ["prompt/total"])
+    (first,) = prompt.op("Sub", [end, tokens], ["prompt/first"])
+    (begins,) = prompt.op("Unsqueeze", [first, zero], ["prompt/past"])
+    (new,) = prompt.op("Range", [first, end, unit], ["prompt/new"])
     (positions,) = prompt.op("Unsqueeze", [new, zero], ["prompt/positions"])
     (queries,) = prompt.op("Unsqueeze", [new, one], ["prompt/queries"])  # [sequence, 1]
-    (keys,) = prompt.op("Range", [nothing, total_64, unit], ["prompt/keys"])  # [total]
+    (keys,) = prompt.op("Range", [nothing, end, unit], ["prompt/keys"])  # [total]
     seen, unseen = (
         builder.scalar(f"mask.{name}", value) for name, value in (("0", np.float32(0)), ("-inf", np.float32("-inf")))
     )
@@ -111,16 +119,17 @@ def prompt_steps(
     # What an answer's steps are given instead is read by nobody.
     answer = builder.branch()
     point = builder.constant("shape.1.1", [1, 1])
-    unread = [answer.op("Identity", [zero], [f"answer/{name}"])[0] for name in names[:2]]
+    unread = answer.op("Greater", [nothing, unit], ["answer/has_rows"])
+    unread += [answer.op("Identity", [zero], [f"answer/{name}"])[0] for name in names[1:4]]
     unread += answer.op("Reshape", [zero, point], ["answer/positions"])
-    unread += [answer.op("Reshape", [seen, point], [f"answer/{name}"])[0] for name in names[3:]]
-    past, whole, places, *found = builder.either(
+    unread += [answer.op("Reshape", [seen, point], [f"answer/{name}"])[0] for name in names[5:]]
+    has_rows, count, past, total, positions, *masks = builder.either(
         is_prompt,
-        prompt.graph("prompt_steps", [begins, ends, positions, *masks], kinds),
+        prompt.graph("prompt_steps", [has_rows, count, begins, ends, positions, *masks], kinds),
         answer.graph("answer_steps", unread, kinds),
         [f"prompt_steps/{name}" for name in names],
     )
-    return PromptSteps(is_prompt, past, whole, places, dict(zip(windows, found, strict=True)))
+    return PromptSteps(is_prompt, has_rows, count, past, total, positions, dict(zip(windows, masks, strict=True)))
 
 
 def prompt_attention(
@@ -140,8 +149,8 @@ def prompt_attention(
 
     Args:
         builder: of the branch that is taken for prompts.
-        qkv: [1, sequence, q_size + 2 * kv_size].
-        past: key and value, each int8 [1, kv_heads, capacity, head_dim].
+        qkv: of the chunk, [1, sequence, q_size + 2 * kv_size].
+        past: key and value of its slot, each int8 [1, kv_heads, capacity, head_dim].
         tables: cos and sin, [context, rotary_size / 2].
         scales: of keys and values, each [1, kv_heads, 1, head_dim].
 

@@ -96,12 +96,14 @@ class Device:
         chunk_tokens: the most prompt tokens of a step.
         reserve: decode steps of time kept back for each token still to come; with more, chunks are smaller and answers
             end earlier.
+        mixes: a chunk beside rows comes with a token for each of them, in one step.
     """
 
     costs: StepCosts
     slots: int
     chunk_tokens: int
     reserve: float = 1.0
+    mixes: bool = False
 
     def serve(self, jobs: Sequence[Job], computed: Set[int] = frozenset()) -> list[Period] | None:
         """Serves all jobs (by arrival), earliest due first, prompts as far as the streams' slack allows.
@@ -131,20 +133,21 @@ class Device:
             size = self._chunk(now, prompts, rows)
             if size:
                 _, job, first = prompts[0]
-                now += self.costs.prefill_ms(size, first.context_tokens)
+                served = rows if self.mixes else []
+                now += self._chunk_ms(size, first, served)
                 first.context_tokens += size
-                if first.context_tokens < job.prompt_tokens:
-                    continue
+            else:
+                served = rows
+                now += self._decode_ms(rows)
+            for row in served:
+                if now - row.last_ms > row.job.per_token_ms or not row.advance(now, 1):
+                    return None
+            if size and first.context_tokens == job.prompt_tokens:
                 heappop(prompts)
                 done.add(job.number)
                 rows.append(first)
                 if now > job.first_token_by_ms or not first.advance(now, 0):
                     return None
-            else:
-                now += self._decode_ms(rows)
-                for row in rows:
-                    if now - row.last_ms > row.job.per_token_ms or not row.advance(now, 1):
-                        return None
             rows = [row for row in rows if row.left]
             if not prompts and not rows and (coming == len(jobs) or jobs[coming].arrived_ms > now):
                 periods.append(Period(now, tuple(jobs[began:coming])))
@@ -152,13 +155,20 @@ class Device:
         return periods
 
     def work_ms(self, job: Job) -> float:
-        """What a job takes at the least: whole chunks, and its share of the best decode batch."""
+        """What a job takes at the least: whole chunks, and its share of the best decode batch.
+
+        Where it mixes, of what rows add to a chunk, if that is less.
+        """
         done, work_ms = job.most_cached_tokens, 0.0
         while done < job.prompt_tokens:
             size = min(job.prompt_tokens - done, self.chunk_tokens)
             work_ms += self.costs.prefill_ms(size, done)
             done += size
-        shares = (self.costs.decode_ms(rows, rows * job.prompt_tokens) / rows for rows in range(1, self.slots + 1))
+        counts = range(1, self.slots + 1)
+        shares = [self.costs.decode_ms(rows, rows * job.prompt_tokens) / rows for rows in counts]
+        if self.mixes:
+            chunk_ms = self.costs.prefill_ms(1, 0)
+            shares += [(self.costs.mixed_ms(1, 0, rows, rows * job.prompt_tokens) - chunk_ms) / rows for rows in counts]
         return work_ms + (job.answer_tokens - 1) * min(shares)
 
     def _due_ms(self, job: Job) -> float:
@@ -178,4 +188,13 @@ class Device:
             return most
         step_ms = self._decode_ms([*rows, first])  # which it may be one of, once its prompt has ended
         room_ms = min(row.due_ms(self.reserve * step_ms) for row in rows) - now_ms - step_ms
-        return largest_chunk(self.costs, room_ms, first.context_tokens, most)
+        if not self.mixes:
+            return largest_chunk(lambda tokens: self._chunk_ms(tokens, first, []), room_ms, most)
+        alone_ms = self._decode_ms(rows)
+        return largest_chunk(lambda tokens: self._chunk_ms(tokens, first, rows) - alone_ms, room_ms, most)
+
+    def _chunk_ms(self, tokens: int, first: _Row, rows: Sequence[_Row]) -> float:
+        if not rows:
+            return self.costs.prefill_ms(tokens, first.context_tokens)
+        context_tokens = sum(row.context_tokens for row in rows)
+        return self.costs.mixed_ms(tokens, first.context_tokens, len(rows), context_tokens)

@@ -102,6 +102,11 @@ class Observed:
         self._model.observe_decode(rows, context_tokens, took_ms)
         return took_ms
 
+    def mixed_ms(self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int) -> float:
+        took_ms = self._curve.mixed_ms(tokens, context_tokens, rows, rows_context_tokens) * self._noise()
+        self._model.observe_mixed(tokens, context_tokens, rows, rows_context_tokens, took_ms)
+        return took_ms
+
     def verify_ms(self, tokens: int, context_tokens: int) -> float:
         took_ms = self._curve.verify_ms(tokens, context_tokens) * self._noise()
         self._model.observe_verify(tokens, context_tokens, took_ms)
@@ -215,6 +220,7 @@ def run(requests: int, scale: float, recorded: Recorded, loads: Sequence[float] 
         idle_tokens=SLOTS * context,
         smallest_chunk=2,
         one_way=False,
+        mixes=True,
     )
     solo = dict(_solo(shapes, limits, recorded.curve))
     allowed = budgets(shapes, [solo], Allowance())
@@ -247,7 +253,7 @@ def _tried(
     outcomes = Daemon(limits, recorded.curve, Noise(1, recorded.sigma)).serve(trace)
     took_s = time.perf_counter() - began
     pieces = _ORACLE_PIECES * _ORACLE_JOBS
-    best = _oracle(trace[:pieces], asked[:pieces], recorded.curve)
+    best = _oracle(trace[:pieces], asked[:pieces], recorded.curve, mixes=limits.mixes)
     beside = sum(each.met for each in outcomes[:pieces])
     return _row(outcomes, limits) | {
         "oracle": best / len(outcomes[:pieces]),
@@ -282,9 +288,9 @@ def _row(outcomes: Sequence[Outcome], limits: Limits) -> dict[str, float]:
     }
 
 
-def _oracle(trace: Sequence[Call], asked: Sequence[Draft], costs: StepCosts) -> int:
+def _oracle(trace: Sequence[Call], asked: Sequence[Draft], costs: StepCosts, *, mixes: bool) -> int:
     jobs = [Job.of(n, call, shared) for n, (call, shared) in enumerate(zip(trace, beginnings(asked), strict=True))]
-    device = Device(costs, SLOTS, 128)
+    device = Device(costs, SLOTS, 128, mixes=mixes)
     pieces = (jobs[start : start + _ORACLE_JOBS] for start in range(0, len(jobs), _ORACLE_JOBS))
     return sum(len(best_found(piece, device).numbers) for piece in pieces)
 

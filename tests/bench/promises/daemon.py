@@ -28,6 +28,7 @@ class Daemon:
     """A daemon that serves."""
 
     client: AsyncClient
+    address: str
 
 
 @asynccontextmanager
@@ -50,7 +51,7 @@ async def daemon(bundle: Path, serve: Sequence[str] = SERVE, **settings: Any) ->
         try:
             async with AsyncClient(address) as client:
                 await client.wait_until_serving(timeout=_LOAD_S)
-                yield Daemon(client)
+                yield Daemon(client, address)
         finally:
             if process.returncode is None:
                 process.terminate()

@@ -27,6 +27,12 @@ def test_guesses_cost_what_as_many_rows_do(curve: Curve) -> None:
     assert curve.verify_ms(4, 100) == curve.decode_ms(4, 100 + 101 + 102 + 103)
 
 
+def test_a_chunk_with_rows_is_one_chunk_to_the_matrices_and_each_attends_in_its_way(curve: Curve) -> None:
+    attended_ms = curve.prefill_ms(8, 1000) - curve.prefill.at(8)
+    rows_ms = curve.decode_ms(4, 3000) - curve.decode_ms(4, 0)
+    assert curve.mixed_ms(8, 1000, 4, 3000) == pytest.approx(curve.prefill.at(12) + attended_ms + rows_ms)
+
+
 def test_copying_is_proportional_but_for_its_beginning(curve: Curve) -> None:
     assert curve.copy_ms(100) == pytest.approx(1.2)
 
@@ -38,6 +44,8 @@ def test_every_time_grows_with_every_argument(
 ) -> None:
     for time_ms in (curve.prefill_ms, curve.decode_ms, curve.verify_ms):
         assert time_ms(size, context) <= time_ms(size + more_size, context + more_context)
+    mixed_ms = curve.mixed_ms(size, context, 2, context)
+    assert mixed_ms <= curve.mixed_ms(size + more_size, context + more_context, 3, context + more_context)
     assert curve.copy_ms(size) <= curve.copy_ms(size + more_size)
 
 
@@ -45,7 +53,7 @@ def test_every_time_grows_with_every_argument(
 @given(bound_ms=st.floats(1, 500), context=contexts)
 def test_it_serves_the_search_for_a_chunk(curve: Curve, bound_ms: float, context: int) -> None:
     costs: StepCosts = curve
-    chunk = largest_chunk(costs, bound_ms, context, 256)
+    chunk = largest_chunk(lambda tokens: costs.prefill_ms(tokens, context), bound_ms, 256)
     assert chunk == 0 or curve.prefill_ms(chunk, context) <= bound_ms
     assert chunk == 256 or curve.prefill_ms(chunk + 1, context) > bound_ms
 

@@ -69,6 +69,17 @@ def test_what_calibration_got_wrong_is_learned_where_it_was_wrong(curve: Curve) 
     assert model.decode_ms(1, 100) == pytest.approx(curve.decode_ms(1, 100), rel=0.05)
 
 
+def test_a_chunk_with_rows_teaches_what_chunks_and_what_rows_cost(curve: Curve) -> None:
+    model = CostModel(curve)
+    for _ in range(600):  # what rows read takes twice as long as calibrated, all else is right
+        for entries in (0, 8000):
+            rows_ms = curve.decode_entry_ms * entries
+            model.observe_mixed(32, 100, 2, entries, curve.mixed_ms(32, 100, 2, entries) + rows_ms)
+    assert model.mixed_ms(32, 100, 2, 0) == pytest.approx(curve.mixed_ms(32, 100, 2, 0), rel=0.05)
+    wanted_ms = curve.mixed_ms(32, 100, 2, 8000) + curve.decode_entry_ms * 8000
+    assert model.mixed_ms(32, 100, 2, 8000) == pytest.approx(wanted_ms, rel=0.05)
+
+
 def test_long_contexts_correct_attention(curve: Curve) -> None:
     model = CostModel(curve)
     for _ in range(600):  # attention takes twice as long as calibrated
@@ -116,7 +127,7 @@ def test_scatter_moves_it_little(curve: Curve) -> None:
 
 
 steps = st.tuples(
-    st.sampled_from(["observe_prefill", "observe_decode", "observe_verify"]),
+    st.sampled_from(["observe_prefill", "observe_decode", "observe_verify", "observe_mixed"]),
     st.integers(1, 300),
     st.integers(0, 8000),
     st.floats(0, 1e5),
@@ -130,11 +141,12 @@ def test_whatever_it_learned_times_grow_with_their_arguments(
 ) -> None:
     model = CostModel(curve)
     for kind, size, seen_context, took_ms in observed:
-        getattr(model, kind)(size, seen_context, took_ms)
+        rows = (3, seen_context) if kind == "observe_mixed" else ()
+        getattr(model, kind)(size, seen_context, *rows, took_ms)
     for time_ms in (model.prefill_ms, model.decode_ms, model.verify_ms):
         by_size = [time_ms(size, context) for size in range(1, 200)]
         assert all(a <= b * (1 + 1e-9) for a, b in pairwise(by_size))
         assert time_ms(5, context) <= time_ms(5, context + 100)
-    chunk = largest_chunk(model, bound_ms, context, 128)
+    chunk = largest_chunk(lambda tokens: model.prefill_ms(tokens, context), bound_ms, 128)
     assert chunk == 128 or model.prefill_ms(chunk + 1, context) > bound_ms
     assert 1 <= model.margin <= 3

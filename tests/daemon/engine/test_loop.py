@@ -325,6 +325,21 @@ def test_what_steps_took_is_told_with_what_they_worked_on(make_rig: MakeRig) -> 
     ]
 
 
+def test_a_chunk_and_tokens_in_one_step_are_told_as_one_and_give_what_each_gives_alone(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=3, chunk=4, mixes=True)
+    alone = make_rig(slots=3, chunk=4)
+    for each in (rig, alone):
+        each.submit("a", [5] * 3, 9)
+        each.submit("b", [6] * 10, 3)
+        each.submit("c", [7, 8], 3)
+        each.start()
+    for name in "abc":
+        assert rig.tokens(name) == alone.tokens(name)
+    rig.engine.stop()
+    assert "mixed" in [kind for kind, *_ in rig.times.heard]
+    assert rig.engine.counters.prompt_tokens == 3 + 10 + 2
+
+
 def test_what_comes_between_two_steps_belongs_to_the_second(make_rig: MakeRig) -> None:
     rig = make_rig(slots=1, chunk=4)
 

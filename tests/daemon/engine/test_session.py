@@ -139,6 +139,41 @@ def test_verified_tokens_have_the_logits_of_decoded_ones_on_the_real_model(smoll
     verify_is_decode(session, [504 + 7 * place for place in range(40)], [28, 260, 2240, 314, 6, 28, 260, 2240])
 
 
+@pytest.fixture(scope="module")
+def mixing_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny llama, whose prompts attend in a way of their own."""
+    folder = tmp_path_factory.mktemp("bundles") / "mixing"
+    write(folder, tiny.LLAMA, Kind("int4", "int8", prompt_attention="float"), [PROMPT])
+    return folder
+
+
+def mixed_is_apart(session: Session, apart: Session, prompt: Sequence[int], chunks: Sequence[int]) -> None:
+    """Proves that a prompt's chunks with a token for each of two rows are, to the last bit, chunks and steps apart."""
+    for each in (session, apart):
+        for slot in (1, 2):
+            each.prefill(slot, 0, prompt[: 4 + slot], samples=False)
+    start = 0
+    for step, size in enumerate(chunks):
+        chunk, tokens, positions = prompt[start : start + size], [7 + step, 9 + step], [5 + step, 6 + step]
+        samples = step == len(chunks) - 1
+        of_chunk, of_rows = session.mixed(0, start, chunk, samples, 1, tokens, positions)
+        of_chunk, of_rows = of_chunk.copy(), of_rows.copy()
+        np.testing.assert_array_equal(of_chunk, apart.prefill(0, start, chunk, samples))
+        np.testing.assert_array_equal(of_rows, apart.decode(1, tokens, positions))
+        start += size
+
+
+def test_a_chunk_with_rows_has_the_logits_of_both_apart_bit_for_bit(mixing_bundle: Path) -> None:
+    mixed_is_apart(open_session(mixing_bundle), open_session(mixing_bundle), PROMPT, [5, 2, 3, 2])
+
+
+@pytest.mark.slow
+@pytest.mark.real_model
+def test_a_chunk_with_rows_has_the_logits_of_both_apart_on_the_real_model(smollm2_bundle: Path) -> None:
+    session, apart = open_session(smollm2_bundle), open_session(smollm2_bundle)
+    mixed_is_apart(session, apart, [504 + 7 * place for place in range(48)], [8, 3, 16, 21])
+
+
 def interrupted_prefill(session: Session, start: int, tokens: Sequence[int]) -> None:
     """Prefills slot 0 again and again, while another thread interrupts whatever runs, until a step is given up."""
     over = threading.Event()

@@ -18,6 +18,7 @@ from bise_daemon.config.load import config_from_flags
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Reading
 from bise_daemon.models import model as model_module
+from bise_daemon.models import specialising as specialising_module
 from bise_daemon.models.check import CheckedBundle, check_bundle
 from bise_daemon.models.model import Model, load_model
 from bise_daemon.models.versions import FILE
@@ -79,7 +80,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, keys: Keys) -> Callable[..., str]:
 
     def refuse(folder: Path, trusted: Keys = keys, **settings: Any) -> str:
         with monkeypatch.context() as patch:
-            patch.setattr(model_module, "Session", Forbidden)
+            patch.setattr(specialising_module, "Session", Forbidden)
             with pytest.raises(BundleError) as refusal:
                 load(folder, trusted, **settings)
         return str(refusal.value)
@@ -104,7 +105,7 @@ def test_a_signed_bundle_is_served_and_its_version_remembered(
 
 
 def test_the_forbidden_session_would_be_reached(bundle: Path, keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_module, "Session", Forbidden)
+    monkeypatch.setattr(specialising_module, "Session", Forbidden)
     with pytest.raises(AssertionError, match="onnxruntime was reached"):
         load(bundle, keys)
     assert not bundle.with_name(f"{bundle.name}.state").exists(), "nothing is accepted before it is loaded"
@@ -258,8 +259,8 @@ def test_what_was_checked_is_what_is_loaded(
     link = tmp_path / "current"
     link.symlink_to(bundle)
 
-    def check_and_turn(config: DaemonConfig, memory: Reading) -> CheckedBundle:
-        checked = check_bundle(config, memory)
+    def check_and_turn(config: DaemonConfig, memory: Reading, *others: Any) -> CheckedBundle:
+        checked = check_bundle(config, memory, *others)
         link.unlink()
         link.symlink_to(tmp_path / "elsewhere")
         return checked

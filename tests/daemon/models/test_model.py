@@ -96,9 +96,9 @@ def test_settings_reach_the_scheduler(served: Path) -> None:
 def test_a_float_cache_is_used_with_its_precautions(tiny_bundle: Path, served: Path) -> None:
     assert read_manifest(tiny_bundle).kv_cache.dtype == "float32"
     assert read_manifest(served).graph.prompt_attention == "float"
-    for folder, wanted in ((tiny_bundle, (2, 0, False)), (served, (1, 8, False))):
+    for folder, wanted in ((tiny_bundle, (2, 0, False, False)), (served, (1, 8, False, True))):
         limits = load(folder).limits
-        assert (limits.smallest_chunk, limits.draft_tokens, limits.one_way) == wanted
+        assert (limits.smallest_chunk, limits.draft_tokens, limits.one_way, limits.mixes) == wanted
 
 
 def test_answers_are_prefixes_where_prompts_attend_as_they_do(fused: Path) -> None:

@@ -27,6 +27,9 @@ class MeasuredCosts:
 
     verify_ms = decode_ms = prefill_ms
 
+    def mixed_ms(self, tokens: int, context_tokens: int, rows: int, rows_context_tokens: int) -> float:
+        return self.prefill_ms(tokens + rows, context_tokens)
+
     def copy_ms(self, tokens: int) -> float:
         raise AssertionError("drafts copy nothing")
 

@@ -12,7 +12,7 @@ from bise_daemon.scheduler.placement import place
 from bise_daemon.scheduler.request import Phase, Request
 from bise_daemon.scheduler.rows import Rows
 from bise_daemon.scheduler.slots import Match, Slot, common_prefix, longest_match
-from bise_daemon.scheduler.step import Copy, Decode, Release, Row
+from bise_daemon.scheduler.step import Copy, Decode, Mixed, Prefill, Release, Row
 from virtual_device import LinearCosts
 
 LIMITS = Limits(slots=4, context_tokens=256, kv_budget_tokens=1024, prefill_chunk_tokens=64, spare_slots=2)
@@ -125,6 +125,26 @@ def test_who_was_interrupted_goes_on_in_the_same_ways(computed: int, left_of_pro
     rows.seat(request, COSTS)
     assert (request.computed_tokens, request.left_of_prompt) == (computed - (left_of_prompt == 2), left_of_prompt)
     assert request.phase is phase
+
+
+def test_a_filler_in_a_chunks_slot_writes_behind_the_chunk() -> None:
+    rows = Rows(TWO_WAYS)
+    step = Decode(0, [Row("a", 7, 5, samples=True), Row(None, 0, 3, samples=False), Row("c", 8, 6, samples=True)])
+    chunk = Prefill("b", 1, 3, [1, 2, 3, 4], samples=False)
+    mixed = rows.mixed(chunk, step)
+    assert isinstance(mixed, Mixed)
+    assert [row.position for row in mixed.rows.rows] == [5, 7, 6]
+    elsewhere = replace(chunk, slot=3)
+    assert rows.mixed(elsewhere, step) == Mixed(elsewhere, step)
+
+
+def test_where_a_chunk_fills_its_slot_it_comes_without_rows_around_it() -> None:
+    last = LIMITS.context_tokens - 4
+    chunk = Prefill("b", 1, last, [1, 2, 3, 4], samples=True)
+    step = Decode(0, [Row("a", 7, 5, samples=True), Row(None, 0, last, samples=False), Row("c", 8, 6, samples=True)])
+    assert Rows(TWO_WAYS).mixed(chunk, step) == chunk
+    beside = Decode(2, step.rows[2:])
+    assert Rows(TWO_WAYS).mixed(chunk, beside) == Mixed(chunk, beside)
 
 
 def test_a_prompt_of_one_token_begins_at_the_first_place() -> None:

@@ -10,7 +10,7 @@ import pytest
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Ending, Phase, Priority, Request
 from bise_daemon.scheduler.scheduler import Scheduler
-from bise_daemon.scheduler.step import Decode, Prefill, Verify, Work
+from bise_daemon.scheduler.step import Decode, Mixed, Prefill, Verify, Work
 from virtual_device import LinearCosts, Script, VirtualDevice
 
 LIMITS = Limits(4, 2048, 8192, 128)
@@ -124,6 +124,52 @@ def test_an_unpromised_stream_keeps_half_its_speed() -> None:
     # A step is 11 ms: 13 tokens.
     assert it.journeys["stream"].longest_gap_ms == 11.0 + COSTS.prefill_ms(13, 0)
     assert it.steps[Prefill] == 1 + 39
+
+
+MIXING = replace(LIMITS, mixes=True, one_way=False)
+
+
+def test_where_a_chunk_may_come_with_tokens_each_step_has_both() -> None:
+    it = device(limits=MIXING)
+    stream(it)
+    request = prompt(it)
+    work = it.step()
+    assert isinstance(work, Mixed)
+    # 0.75 for each of 27 and the row's token, and 1, are within twice the stream's own step of 11.
+    assert (len(work.chunk.tokens), [row.request_id for row in work.rows.rows]) == (24, ["stream"])
+    while request.phase is not Phase.ENDED:
+        it.step()
+    assert it.steps[Prefill] == 1
+    assert it.journeys["stream"].longest_gap_ms <= 2 * 11.0
+    assert it.journeys["prompt"].first_token_ms == it.journeys["stream"].last_token_ms
+
+
+@pytest.mark.parametrize(("per_token_ms", "chunk"), [(60.0, 56), (32.5, 32), (27.5, 24)])
+def test_a_chunk_with_tokens_leaves_a_stream_what_it_was_promised(per_token_ms: float, chunk: int) -> None:
+    it = device(limits=MIXING)
+    stream(it, per_token_ms=per_token_ms)
+    prompt(it)
+    work = it.step()
+    assert isinstance(work, Mixed)
+    assert len(work.chunk.tokens) == chunk
+    assert it.journeys["stream"].longest_gap_ms <= 0.8 * per_token_ms
+
+
+def test_before_promises_that_leave_no_chunk_a_prompt_waits_there_too() -> None:
+    it = device(LinearCosts(base_ms=10.0, row_ms=1.0, token_ms=5.0, entry_ms=0.0), MIXING)
+    stream(it, max_tokens=30, per_token_ms=14.0)
+    prompt(it)
+    assert kinds(it, 29 + 1) == "D" * 29 + "P"
+
+
+def test_mixed_steps_leave_every_answer_what_it_is_alone() -> None:
+    it = device(limits=MIXING)
+    first = stream(it, "a", 40)
+    prompts = [prompt(it, name, 300) for name in "bcd"]
+    it.run()
+    assert it.steps[Mixed] > 3
+    for request in (first, *prompts):
+        assert request.output == it.script.answer(request.prompt, request.max_tokens, one_way=False)
 
 
 def test_where_no_chunk_goes_unnoticed_fair_ones_take_turns_with_tokens() -> None:

@@ -92,11 +92,18 @@ def test_inputs_and_outputs_are_the_contracts(exported, name, kv):
     ]
 
 
-def test_two_ways_to_attend_are_one_more_input(exported):
+def test_where_prompts_attend_in_a_way_of_their_own_they_have_a_slot_of_their_own(exported):
     graph = graph_of(exported("llama", precision="int4", kv="int8", prompt_attention="float"))
     fused = graph_of(exported("llama", precision="int4", kv="int8", prompt_attention="fused"))
-    assert signature(graph.input) == signature(fused.input) | {"is_prompt": (onnx.TensorProto.BOOL, [])}
-    assert signature(graph.output) == signature(fused.output)
+    spec = tiny.SPECS["llama"]
+    slot = (ELEMENTS["int8"], [1, spec.num_kv_heads, "capacity", spec.head_dim])
+
+    def caches(prefix):
+        return {f"{prefix}.{layer}.{part}": slot for layer in range(spec.num_layers) for part in ("key", "value")}
+
+    counts = {"prompt_tokens": (INT64, []), "prompt_total": (INT64, [])}
+    assert signature(graph.input) == signature(fused.input) | counts | caches("prompt_key_values")
+    assert signature(graph.output) == signature(fused.output) | caches("prompt_present")
 
 
 @pytest.mark.parametrize(

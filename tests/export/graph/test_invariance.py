@@ -202,3 +202,47 @@ def test_guesses_are_verified_as_an_answer_is_made(exported, rows, name):
 
     single = [one_by_one.step(0, [[TOKENS[past]]], [past], is_prompt=False)[0, 0] for past in range(9, 17)]
     np.testing.assert_array_equal(guessed, single)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["int4", "int8"])
+@pytest.mark.parametrize("name", SPECS)
+@pytest.mark.parametrize("slot", [0, 3])
+def test_a_chunk_and_rows_in_one_step_do_not_feel_each_other(exported, rows, name, precision, slot):
+    spec, folder = SPECS[name], exported(name, precision=precision, kv="int8", prompt_attention="float")
+    apart, together = rows(folder, spec, slots=4), rows(folder, spec, slots=4)
+    pasts, first = {1: 5, 2: 9}, 1
+    for runner in (apart, together):
+        for other, past in pasts.items():
+            runner.step(other, [TOKENS[:past]], [0])
+        runner.step(slot, [TOKENS[:6]], [0])
+
+    for step, size in enumerate((7, 2, 9)):
+        start = 6 + sum((7, 2, 9)[:step])
+        chunk, tokens = TOKENS[start : start + size], [20 + step, 40 + step]
+        behind = [past + step for past in pasts.values()]
+        of_chunk, of_rows = together.mixed(slot, chunk, start, first, tokens, behind)
+
+        np.testing.assert_array_equal(of_chunk, apart.step(slot, [chunk], [start])[0])
+        in_rows = apart.step(first, [[token] for token in tokens], behind, is_prompt=False)[:, 0]
+        np.testing.assert_array_equal(of_rows, in_rows)
+    for key, cache in together.caches.items():
+        np.testing.assert_array_equal(cache, apart.caches[key])
+
+
+@pytest.mark.slow
+def test_rows_may_span_the_slot_of_a_chunk_that_comes_with_them(exported, rows):
+    # A row nobody reads lies between two others, in the chunk's slot; what it writes lies behind the chunk.
+    folder = exported("llama", precision="int4", kv="int8", prompt_attention="float")
+    apart, together = rows(folder, tiny.LLAMA, slots=3), rows(folder, tiny.LLAMA, slots=3)
+    for runner in (apart, together):
+        for slot in (0, 2):
+            runner.step(slot, [TOKENS[:5]], [0])
+
+    of_chunk, of_rows = together.mixed(1, TOKENS[:8], 0, 0, [20, 0, 40], [5, 8, 5])
+
+    np.testing.assert_array_equal(of_chunk, apart.step(1, [TOKENS[:8]], [0])[0])
+    for slot, token in ((0, 20), (2, 40)):
+        np.testing.assert_array_equal(of_rows[slot], apart.step(slot, [[token]], [5], is_prompt=False)[0, 0])
+    whole, others = together.step(1, [TOKENS[8:]], [8])[0], apart.step(1, [TOKENS[8:]], [8])[0]
+    np.testing.assert_array_equal(whole, others)

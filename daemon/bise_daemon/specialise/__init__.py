@@ -1,0 +1,1 @@
+"""Bundles specialised for this device: weights as its kernels pack them, in a file that is mapped, not repacked."""

@@ -1,0 +1,1 @@
+"""The whole way at full size: Mistral Small 3's shapes from checkpoint to chat."""
