@@ -37,6 +37,9 @@ _TRUSTED = np.float32(0.4)
 # Columns that make up for each other. All of a wider matrix's would take a square as wide: 4.3 GB for the
 # feed-forward's of Mistral Small 3. A multiple of every block.
 _WINDOW_COLUMNS = 2048
+# Of the grid search: a quarter more time here, where plain rounding would take twice as long. Mean KL of SmolLM2 at the
+# size of llama.cpp's Q4_K_M: 0.067 → 0.060 on the verification texts, 0.057 → 0.055 on documentation and code.
+_ZERO_POINTS_BETWEEN = 3
 PANEL_ROWS = 1024
 """Rows to compensate at once: many, since each column costs some calls of numpy, whatever its length."""
 
@@ -148,7 +151,14 @@ class _Rounded:
     def __init__(
         self, wanted: Float32, bits: int, block_size: int, importance: Float32, factor: Float32, *, symmetric: bool
     ) -> None:
-        found = quantize(np.ascontiguousarray(wanted.T), bits, block_size, importance, symmetric=symmetric)
+        found = quantize(
+            np.ascontiguousarray(wanted.T),
+            bits,
+            block_size,
+            importance,
+            symmetric=symmetric,
+            zero_points_between=_ZERO_POINTS_BETWEEN,
+        )
         integers, scale, zero_point = (np.ascontiguousarray(each[:, 0]) for each in found)
         inverse = 1 / np.where(scale == 0, np.float32(1), scale)
         zero, top = zero_point.astype(np.float32), (1 << bits) - 1

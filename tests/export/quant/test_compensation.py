@@ -117,7 +117,9 @@ def test_channels_that_never_go_together_are_as_near_as_the_nearest(bits):
 
     values = restored(matrix, bits, found)
 
-    integers, scales, zero_points = quantize(matrix, bits, 32, found.importance)
+    integers, scales, zero_points = quantize(
+        matrix, bits, 32, found.importance, zero_points_between=compensation._ZERO_POINTS_BETWEEN
+    )
     plain = ((integers.astype(np.float32) - zero_points[..., None]) * scales[..., None]).reshape(5, 96)
     # Integers are of another scale than the one fitted to them; here they are chosen again.
     errors = np.square(values - matrix) @ found.importance
