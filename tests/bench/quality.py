@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -10,6 +11,7 @@ from unittest.mock import patch
 import numpy as np
 from tests.bench import models
 from tests.bench.rounds import machine
+from tests.bench.unseen import TEXTS as UNSEEN
 
 from bise_export import findings
 from bise_export.agreement import Agreement, compare
@@ -20,6 +22,7 @@ from bise_export.prompts import VERIFICATION, token_prompts
 from bise_export.quant.sensitivity import losses
 from bise_export.reference import Reference
 from bise_export.runner import Runner
+from bise_export.sources.checkpoint import Checkpoint
 from bise_export.sources.open import open_checkpoint
 from bise_export.sources.weight import Float32
 from bise_proto.bundle import read_manifest
@@ -40,6 +43,24 @@ MEAN_KL_BAR, TOP1_BAR = 0.01, 0.97
 Logits = Callable[[Sequence[int]], Float32]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Prompts, and what the checkpoint itself answers: logits [tokens, vocabulary] of each."""
+
+    prompts: Sequence[Sequence[int]]
+    expected: Sequence[Float32]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], checkpoint: Checkpoint, folder: Path) -> Asked:
+        """The texts as a bundle of the checkpoint tokenizes them."""
+        prompts = token_prompts(folder, read_manifest(folder).tokenizer, texts)
+        return cls(prompts, list(Reference(checkpoint.spec, checkpoint.weights).each_logits(prompts)))
+
+    def against(self, logits: Logits) -> Agreement:
+        """How far another's answers agree with them."""
+        return compare((prompt, one, logits(prompt)) for prompt, one in zip(self.prompts, self.expected, strict=True))
+
+
 def run() -> dict[str, Any]:
     """The table, as plain values."""
     measured: dict[str, float] = {}
@@ -57,31 +78,30 @@ def run() -> dict[str, Any]:
 def _table() -> dict[str, Any]:
     checkpoint = open_checkpoint(models.GGUF)
     rows: dict[str, dict[str, float]] = {}
-    prompts: list[list[int]] = []
-    expected: list[Float32] = []
+    asked: list[Asked] = []
     for label, options in _variants():
         folder = models.bundle(options)
         bundle = read_manifest(folder)
-        if not prompts:
-            prompts = token_prompts(folder, bundle.tokenizer, VERIFICATION)
-            expected = list(Reference(checkpoint.spec, checkpoint.weights).each_logits(prompts))
+        asked = asked or [Asked.of(texts, checkpoint, folder) for texts in (VERIFICATION, UNSEEN)]
         model = read_model(folder / bundle.graph.model_file)
-        runner = Runner(folder, model.SerializeToString(), "cpu", max(map(len, prompts)))
+        runner = Runner(
+            folder, model.SerializeToString(), "cpu", max(len(each) for one in asked for each in one.prompts)
+        )
         activations, cache = bundle.quantization.activations, bundle.kv_cache.dtype
         name = f"bise {label}, {activations} activations, {cache} cache"
-        rows[name] = _row(_against(expected, prompts, runner.logits), _size(folder), bundle.architecture.parameters)
+        rows[name] = _row(*asked, runner.logits, _size(folder), bundle.architecture.parameters)
     for name, path in (
         ("llama.cpp, the checkpoint itself (Q4_1)", models.GGUF),
         *((f"llama.cpp {kind}", models.gguf(kind)) for kind in PEERS),
     ):
-        rows[name] = _row(
-            _against(expected, prompts, _llama(path)), path.stat().st_size, bundle.architecture.parameters
-        )
+        rows[name] = _row(*asked, _llama(path), path.stat().st_size, bundle.architecture.parameters)
     int8 = rows["bise int8, int16 activations, float32 cache"]
     return {
-        "what": "KL(float32 checkpoint || quantized) in nats and top-1 agreement, on the verification prompts",
+        "what": "KL(float32 checkpoint || quantized) in nats and top-1 agreement, on the verification prompts; "
+        "unseen_mean_kl on texts that nothing was fitted to",
         "machine": machine(),
-        "positions": sum(map(len, prompts)),
+        "positions": sum(map(len, asked[0].prompts)),
+        "unseen_positions": sum(map(len, asked[1].prompts)),
         "table": rows,
         "ratios": {
             "int8 mean KL": int8["mean_kl"],
@@ -122,14 +142,12 @@ def _llama(path: Path) -> Logits:
     return logits
 
 
-def _against(expected: Sequence[Float32], prompts: Sequence[Sequence[int]], logits: Logits) -> Agreement:
-    return compare((prompt, one, logits(prompt)) for one, prompt in zip(expected, prompts, strict=True))
-
-
-def _row(agreement: Agreement, size_bytes: int, parameters: int) -> dict[str, float]:
+def _row(verification: Asked, unseen: Asked, logits: Logits, size_bytes: int, parameters: int) -> dict[str, float]:
     """`bits` are of the whole: tokenizer, tables and all."""
+    agreement = verification.against(logits)
     return {
         "mean_kl": agreement.mean_kl,
+        "unseen_mean_kl": unseen.against(logits).mean_kl,
         "p99_kl": agreement.p99_kl,
         "top1_agreement": agreement.top1_agreement,
         "perplexity_ratio": agreement.perplexity_ratio,
