@@ -40,6 +40,7 @@ def compensated_matrices(spec):
     return [each for each in contents.matrices(spec, RECIPE) if rounding_of(each, RECIPE, tied=tied) == "compensated"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(families.SPECS))
 def test_every_matrix_of_every_family_is_stored_once_with_its_own_inputs(name):
     spec = families.SPECS[name]
@@ -86,6 +87,7 @@ def test_a_plan_is_compensated_unless_the_model_is_large_or_it_is_asked_not_to(m
         recipe("int8", 32, "cpu", rounding="compensated")
 
 
+@pytest.mark.slow
 def test_a_compensated_bundle_verifies_and_says_what_it_is(tiny_huggingface, tmp_path, quiet):
     export(tiny_huggingface, tmp_path / "bundle", COMPENSATED, quiet)
 
@@ -94,6 +96,7 @@ def test_a_compensated_bundle_verifies_and_says_what_it_is(tiny_huggingface, tmp
     assert found >= {("attention", "compensated"), ("mlp", "compensated"), ("embedding", "nearest"), ("norm", "")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [COMPENSATED, ExportOptions(precision="mixed", goal=Bits(5), verify=False)])
 def test_threads_ceiling_and_panels_beside_do_not_show(tiny_huggingface, tmp_path, quiet, options, monkeypatch):
     monkeypatch.setattr(rounding, "PANEL_ROWS", 64)  # several a matrix
@@ -103,6 +106,7 @@ def test_threads_ceiling_and_panels_beside_do_not_show(tiny_huggingface, tmp_pat
     assert bytes_of(tmp_path / "one") == bytes_of(tmp_path / "other")
 
 
+@pytest.mark.slow
 def test_rounding_changes_bytes_and_not_sizes(tiny_huggingface, tmp_path, quiet):
     export(tiny_huggingface, tmp_path / "one", COMPENSATED, quiet)
     export(tiny_huggingface, tmp_path / "other", replace(COMPENSATED, rounding="nearest"), quiet)
@@ -133,6 +137,7 @@ class Interrupted:
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_interrupted_on_the_way_it_goes_on_to_the_same_bytes(tiny_huggingface, tmp_path, quiet):
     export(tiny_huggingface, tmp_path / "whole", COMPENSATED, quiet)
     parameters = read_manifest(tmp_path / "whole").architecture.parameters
@@ -156,6 +161,7 @@ def test_too_little_memory_is_refused_with_the_numbers_and_the_way_out():
         store_compensated(spec, weights_of(spec), matrices, PROMPTS, 2, Ceiling(needed - 1, lambda: 0), lambda *_: None)
 
 
+@pytest.mark.slow
 def test_threads_are_as_many_as_there_is_room_for():
     spec = tiny.MISTRAL
     matrices, found = compensated_matrices(spec), []

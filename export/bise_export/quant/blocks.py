@@ -58,7 +58,8 @@ def quantize(
         importance: [columns], what a squared error in each column costs, as far as columns of one block differ; None is
             the same for all.
         symmetric: every zero point is the middle, half of all levels.
-        zero_points_between: to try for each scale, beside those that keep the lower or the upper end; none if symmetric.
+        zero_points_between: how many to try for each scale between those that keep the lower and the upper end; none if
+            symmetric.
 
     Returns:
         integers [rows, blocks, block_size], scales [rows, blocks] and zero points [rows, blocks], with
@@ -155,7 +156,7 @@ class _Panel:
         self._weigh(scale, np.full_like(scale, half))
 
     def _try_range(self, share: float, between: int) -> None:
-        """Grids over so much of the range: one that keeps the lower end; if that clips, one for the upper, and between."""
+        """Grids over so much of the range: one that keeps the lower end; if that clips, others up to the upper."""
         scale = (self._high - self._low) * np.float32(share / self._top)
         step = _nonzero(scale)
         self._round(scale)

@@ -45,6 +45,7 @@ def output_error(matrix, values, x):
     return np.square(x @ (values - matrix).T, dtype=np.float64).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bits", [2, 4])
 @pytest.mark.parametrize("block_size", [16, 32, 128])
 def test_outputs_are_nearer_than_by_rounding_to_the_nearest(bits, block_size):
@@ -57,6 +58,7 @@ def test_outputs_are_nearer_than_by_rounding_to_the_nearest(bits, block_size):
         assert error < 0.8 * output_error(matrix, nearest, sample)
 
 
+@pytest.mark.slow
 def test_symmetric_blocks_keep_their_zero_in_the_middle_and_gain_too():
     matrix, x = weights(24, 256), inputs(600, 256)
     found = curvature(x, 32)
@@ -95,6 +97,7 @@ def test_factors_give_back_the_curvature_with_its_correlations_shrunk():
     np.testing.assert_allclose(found.importance, np.diag(wanted), rtol=1e-5)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 99), st.sampled_from([2, 4]))
 def test_the_second_look_takes_nothing_back(seed, bits):
     matrix, x = weights(3, 80, seed), inputs(30, 80, seed)
@@ -128,6 +131,7 @@ def test_channels_that_never_go_together_are_as_near_as_the_nearest(bits):
     assert np.isclose(values, plain).mean() > 0.9
 
 
+@pytest.mark.slow
 @given(st.integers(1, 4), st.integers(1, 70), st.integers(1, 5), st.sampled_from([16, 32, 64]), st.sampled_from([2, 4]))
 def test_any_shape_and_any_number_of_tokens_gives_integers_of_the_grid(rows, columns, tokens, block_size, bits):
     values = restored(weights(rows, columns), bits, curvature(inputs(tokens, columns), block_size))
@@ -156,6 +160,7 @@ def test_inputs_of_nothing_but_zeros_are_rounded_to_the_nearest():
     assert np.square(values - matrix).mean() < 0.01
 
 
+@pytest.mark.slow
 def test_columns_make_up_for_each_other_within_a_window(monkeypatch):
     monkeypatch.setattr(compensation, "_WINDOW_COLUMNS", 128)
     matrix, x = weights(8, 300), inputs(400, 300)
