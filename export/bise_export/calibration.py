@@ -95,8 +95,8 @@ def calibrate(spec: ModelSpec, weights: Mapping[str, Weight], prompts: Sequence[
     def square(projection: str, x: Float32) -> None:
         mean_squares[projection] = (np.einsum("tc,tc->c", x, x) / np.float32(len(x))).astype(np.float32)
 
-    margin = _LARGE_MARGIN if _is_large(spec) else _MARGIN
-    hidden = Reference(spec, weights, cache=observe, observe=square).hidden(_read(spec, prompts))
+    margin = _LARGE_MARGIN if is_large(spec) else _MARGIN
+    hidden = Reference(spec, weights, cache=observe, observe=square).hidden(taken(spec, prompts))
     square("lm_head", np.concatenate(hidden))
     scales = tuple(
         LayerScales(key=_scales(keys, margin), value=_scales(values, margin))
@@ -105,13 +105,18 @@ def calibrate(spec: ModelSpec, weights: Mapping[str, Weight], prompts: Sequence[
     return Calibration(scales, mean_squares)
 
 
+def taken(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
+    """What of the prompts a model reads: of a large one's, the first tokens of each."""
+    return [prompt[: _LARGE_TOKENS if is_large(spec) else None] for prompt in prompts]
+
+
 def calibrating_bytes(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> int:
     """The memory that `calibrate` takes: the states of all tokens within one layer, and pieces of a weight.
 
     Five arrays as wide as the feed-forward live at once (gate, its decay and two steps of its activation, then up), and
     six as wide as the hidden state or the queries. A piece is held as stored, as floats, and as BLAS packs it.
     """
-    tokens = sum(map(len, _read(spec, prompts)))
+    tokens = sum(map(len, taken(spec, prompts)))
     widths = 5 * spec.intermediate_size + 6 * max(spec.hidden_size, spec.q_size)
     return 4 * tokens * widths + 4 * CHUNK_BYTES
 
@@ -128,13 +133,9 @@ def int8_cache(scales: Sequence[LayerScales]) -> Cache:
     return round_trip
 
 
-def _is_large(spec: ModelSpec) -> bool:
+def is_large(spec: ModelSpec) -> bool:
+    """Whether a pass of the reference over every text takes so long that a part of each must do."""
     return sum(map(prod, spec.weight_shapes().values())) > _LARGE_PARAMETERS
-
-
-def _read(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
-    """What of the prompts is read."""
-    return [prompt[: _LARGE_TOKENS if _is_large(spec) else None] for prompt in prompts]
 
 
 def _pair_lengths(keys: Float32, rotary_size: int) -> Float32:

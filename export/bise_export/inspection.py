@@ -75,7 +75,8 @@ def _weights(bundle: bundle_pb2.Bundle) -> RenderableType:
     rows = table("tensors", "format", "parameters>", "size>", "bits>")
     for each in quantization.classes:
         bits = f"{8 * each.bytes / each.parameters:.2f}" if each.parameters else "n/a"
-        rows.add_row(Text(each.name), Text(each.format), _millions(each.parameters), size(each.bytes), bits)
+        form = each.format + (", compensated" if each.rounding == "compensated" else "")
+        rows.add_row(Text(each.name), Text(form), _millions(each.parameters), size(each.bytes), bits)
     if quantization.activations:
         summary += f"; activations in products as {quantization.activations}"
     return Group(Text(summary), rows)

@@ -14,6 +14,7 @@ from bise_export.architecture import architecture_of
 from bise_export.contents import Matrix, Vector
 from bise_export.quant.kv import Cache
 from bise_export.quant.recipes import Recipe
+from bise_export.rounding import rounding_of
 from bise_export.sources.checkpoint import Checkpoint, TokenizerInfo
 from bise_proto.bundle import FORMAT_VERSION, MANIFEST, describe, sha256
 from bise_proto.v1 import bundle_pb2
@@ -57,7 +58,7 @@ def manifest(
         kv_cache=bundle_pb2.KvCache(
             dtype=cache.dtype.name, bytes_per_token=2 * spec.num_layers * spec.kv_size * cache.dtype.itemsize
         ),
-        quantization=_quantization(recipe, matrices, vectors),
+        quantization=_quantization(recipe, matrices, vectors, tied=spec.tied_embeddings),
         tokenizer=tokenizer.tokenizer,
         chat_format=tokenizer.chat_format,
         provenance=bundle_pb2.Provenance(
@@ -91,22 +92,25 @@ def _source(path: Path) -> bundle_pb2.File:
     return bundle_pb2.File(path=path.name, size_bytes=path.stat().st_size, sha256=sha256(path))
 
 
-def _quantization(recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[Vector]) -> bundle_pb2.Quantization:
-    classes: dict[tuple[str, str], bundle_pb2.TensorClass] = {}
+def _quantization(
+    recipe: Recipe, matrices: Iterable[Matrix], vectors: Iterable[Vector], *, tied: bool
+) -> bundle_pb2.Quantization:
+    classes: dict[tuple[str, str, str], bundle_pb2.TensorClass] = {}
 
-    def count(kind: str, form: str, parameters: int, size_bytes: int) -> None:
-        found = classes.setdefault((kind, form), bundle_pb2.TensorClass(name=kind, format=form))
+    def count(kind: str, form: str, rounding: str, parameters: int, size_bytes: int) -> None:
+        new = bundle_pb2.TensorClass(name=kind, format=form, rounding=rounding)
+        found = classes.setdefault((kind, form, rounding), new)
         found.parameters += parameters
         found.bytes += size_bytes
 
     for matrix in matrices:
         stored = matrix.format.tensors(matrix.rows, matrix.columns)
         size_bytes = matrix.rows * sum(tensor.row_bytes for tensor in stored)
-        count(matrix.kind, matrix.format.name, matrix.rows * matrix.columns, size_bytes)
+        rounding = rounding_of(matrix, recipe, tied=tied)
+        count(matrix.kind, matrix.format.name, rounding, matrix.rows * matrix.columns, size_bytes)
+    floats = recipe.activations.itemsize
     for vector in vectors:
-        count(
-            vector.kind, f"fp{8 * recipe.activations.itemsize}", vector.size, vector.size * recipe.activations.itemsize
-        )
+        count(vector.kind, f"fp{8 * floats}", "", vector.size, vector.size * floats)
     total_bytes = sum(each.bytes for each in classes.values())
     total_parameters = sum(each.parameters for each in classes.values())
     return bundle_pb2.Quantization(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from math import inf, isfinite, prod
@@ -24,7 +25,8 @@ from bise_export.graph.attention import COS_TABLE, SIN_TABLE, scale_name
 from bise_export.graph.prompt_attention import chosen
 from bise_export.journal import Journal
 from bise_export.manifest import MODEL_FILE, WEIGHT_FILE, manifest, write_manifest
-from bise_export.planning import Around, Goal, smallest
+from bise_export.planning import Goal, around_matrices
+from bise_export.prompts import token_prompts
 from bise_export.publish import check_room, published
 from bise_export.quant.kv import Cache, FloatCache, Int8Cache, KvPrecision
 from bise_export.quant.recipes import (
@@ -32,18 +34,19 @@ from bise_export.quant.recipes import (
     Precision,
     PromptAttention,
     Recipe,
+    Rounding,
     Target,
     VocabularyPrecision,
     recipe,
 )
-from bise_export.quant.sensitivity import stored_bytes
 from bise_export.quant.store import store_matrices, store_vectors
+from bise_export.rounding import TEXTS, rounding_for, rounding_of, store_compensated
 from bise_export.sources.checkpoint import Checkpoint
 from bise_export.sources.open import open_checkpoint
 from bise_export.spec import ModelSpec
 from bise_export.steps import Progress
 from bise_export.verify import measure, measure_accuracy
-from bise_export.writer import ALIGNMENT_BYTES, Layout, WeightFile
+from bise_export.writer import Layout, WeightFile
 from bise_proto.v1 import bundle_pb2
 
 Interop = Literal["genai"]
@@ -81,6 +84,7 @@ class ExportOptions:
         vocabulary: of the embedding and head of int4 weights; None is int8, int4 is faster and loses more.
         prompt_attention: over an int8 cache on cpu; None is float where that pays.
         symmetric: int4's blocks without zero points: smaller by a fortieth, and they lose more.
+        rounding: of int4 and mixed weights; None is compensated for mixed below 4 billion parameters: see `rounding`.
         context: tokens one row may hold; None is the trained context, at most 32,768.
         name: of the bundle; None is the checkpoint's.
         overwrite: replace a bundle that is there.
@@ -100,6 +104,7 @@ class ExportOptions:
     activations: ActivationPrecision | None = None
     vocabulary: VocabularyPrecision | None = None
     symmetric: bool = False
+    rounding: Rounding | None = None
     name: str | None = None
     version: str = "1"
     overwrite: bool = False
@@ -138,6 +143,7 @@ def export_checkpoint(
         options.activations,
         options.vocabulary,
         symmetric=options.symmetric,
+        rounding=rounding_for(options.rounding, options.precision, spec),
     )
     vectors, kind = contents.vectors(spec), _cache_kind(options)
     base = replace(base, prompt_attention=chosen(options.prompt_attention, options.target, kind, spec))
@@ -166,7 +172,7 @@ def export_checkpoint(
         if base.weighted:
             importance = findings.importance(contents.matrices(spec, base))
         if options.goal is not None:
-            around = _around(folder, options.goal, base, spec, build)
+            around = around_matrices(folder, options.goal, base, spec, build)
             plan = replace(base, planned=findings.plan(options.goal, base, importance, around))
         model, layout = build(plan)
         matrices = contents.matrices(spec, plan)
@@ -175,16 +181,27 @@ def export_checkpoint(
             pieces = ceiling.pieces(options.threads, head_bytes)  # of what calibration left
             progress.step(f"writing {plan.precision} weights")
             progress.weights(sum(matrix.rows * matrix.columns for matrix in missing))
-            store_matrices(
-                missing,
-                checkpoint.weights,
-                file,
-                pieces,
-                progress.advance,
-                importance=importance,
+            store = partial(
+                store_matrices,
+                weights=checkpoint.weights,
+                file=file,
+                advance=progress.advance,
                 ceiling=ceiling,
                 finished=resumption.recorder(file, journal),
             )
+            tied = spec.tied_embeddings
+            later = [each for each in missing if rounding_of(each, plan, tied=tied) == "compensated"]
+            store([each for each in missing if each not in later], pieces=pieces, importance=importance)
+            if later:
+                store_compensated(
+                    spec,
+                    checkpoint.weights,
+                    later,
+                    token_prompts(folder, tokenizer.tokenizer, TEXTS),
+                    options.threads,
+                    ceiling,
+                    lambda matrix, found, some: store([matrix], pieces=some, importance={matrix.name: found}),
+                )
             store_vectors(vectors, checkpoint.weights, plan.activations, file)
             _store_tables(file, spec, context, plan.activations, cache)
         ir.save(model, folder / MODEL_FILE)
@@ -243,24 +260,6 @@ def _check_goal(options: ExportOptions) -> None:
             f"--precision {options.precision}: expected --bits or --fit with mixed precision and with no other. "
             "Choose one of them."
         )
-
-
-def _around(
-    folder: Path, goal: Goal, base: Recipe, spec: ModelSpec, build: Callable[[Recipe], tuple[ir.Model, Layout]]
-) -> Around:
-    """What the bundle in `folder`, whose tokenizer is there, holds beside its matrices."""
-    least = replace(base, planned=smallest(contents.matrices(spec, base), base.block_size, goal.alignment_bytes))
-    model, layout = build(least)
-    matrices, vectors = contents.matrices(spec, least), contents.vectors(spec)
-    in_weight_file = layout.size_bytes - sum(stored_bytes(each, each.format, ALIGNMENT_BYTES) for each in matrices)
-    tokenizer_bytes = sum(
-        path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != WEIGHT_FILE
-    )
-    return Around(
-        parameters=sum(each.rows * each.columns for each in matrices) + sum(each.size for each in vectors),
-        vector_bytes=sum(each.size for each in vectors) * base.activations.itemsize,
-        file_bytes=in_weight_file + ir.to_proto(model).ByteSize() + tokenizer_bytes,
-    )
 
 
 def _store_tables(file: WeightFile, spec: ModelSpec, context: int, dtype: np.dtype[np.floating], cache: Cache) -> None:

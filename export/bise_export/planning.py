@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
+import onnx_ir as ir
+
+from bise_export import contents
 from bise_export.contents import Matrix
 from bise_export.errors import ExportError
+from bise_export.manifest import WEIGHT_FILE
 from bise_export.quant.formats import Format
 from bise_export.quant.planner import plan
-from bise_export.quant.recipes import candidates
+from bise_export.quant.recipes import Recipe, candidates
 from bise_export.quant.sensitivity import choices, stored_bytes
 from bise_export.sources.weight import Float32, Weight
-from bise_export.writer import ALIGNMENT_BYTES
+from bise_export.spec import ModelSpec
+from bise_export.writer import ALIGNMENT_BYTES, Layout
 
 # The manifest is written last, and with fifty source files it has 12 KB; offsets in the graph are decimal numbers,
 # whose digits depend on the plan.
@@ -87,6 +93,24 @@ def smallest(matrices: Sequence[Matrix], block_size: int, alignment_bytes: int) 
         return min(formats, key=lambda form: stored_bytes(matrix, form, alignment_bytes))
 
     return {matrix.name: least(matrix) for matrix in matrices}
+
+
+def around_matrices(
+    folder: Path, goal: Goal, base: Recipe, spec: ModelSpec, build: Callable[[Recipe], tuple[ir.Model, Layout]]
+) -> Around:
+    """What the bundle in `folder`, whose tokenizer is there, holds beside its matrices; `build` makes its graph."""
+    least = replace(base, planned=smallest(contents.matrices(spec, base), base.block_size, goal.alignment_bytes))
+    model, layout = build(least)
+    matrices, vectors = contents.matrices(spec, least), contents.vectors(spec)
+    in_weight_file = layout.size_bytes - sum(stored_bytes(each, each.format, ALIGNMENT_BYTES) for each in matrices)
+    tokenizer_bytes = sum(
+        path.stat().st_size for path in folder.rglob("*") if path.is_file() and path.name != WEIGHT_FILE
+    )
+    return Around(
+        parameters=sum(each.rows * each.columns for each in matrices) + sum(each.size for each in vectors),
+        vector_bytes=sum(each.size for each in vectors) * base.activations.itemsize,
+        file_bytes=in_weight_file + ir.to_proto(model).ByteSize() + tokenizer_bytes,
+    )
 
 
 def check_reachable(goal: Goal, matrices: Sequence[Matrix], block_size: int, around: Around) -> None:

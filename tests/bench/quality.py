@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,6 +16,7 @@ import numpy as np
 from tests.bench import models
 from tests.bench.decode import EngineLoop, LlamaCpp
 from tests.bench.rounds import Figures, interleave, machine
+from tests.bench.unseen import TEXTS as UNSEEN
 
 from bise_export import findings
 from bise_export.agreement import Agreement, compare
@@ -27,6 +29,7 @@ from bise_export.quant.recipes import Precision
 from bise_export.quant.sensitivity import losses
 from bise_export.reference import Reference
 from bise_export.runner import Runner
+from bise_export.sources.checkpoint import Checkpoint
 from bise_export.sources.open import open_checkpoint
 from bise_export.sources.weight import Float32
 from bise_proto.bundle import read_manifest
@@ -50,6 +53,29 @@ DECODE_ROUNDS = 9
 Logits = Callable[[Sequence[int]], Float32]
 
 
+@dataclass(frozen=True)
+class Asked:
+    """Prompts, and what the checkpoint itself answers: logits [tokens, vocabulary] of each."""
+
+    prompts: Sequence[Sequence[int]]
+    expected: Sequence[Float32]
+
+    @classmethod
+    def of(cls, texts: Sequence[str], checkpoint: Checkpoint, folder: Path) -> Asked:
+        """The texts as a bundle of the checkpoint tokenizes them."""
+        prompts = token_prompts(folder, read_manifest(folder).tokenizer, texts)
+        return cls(prompts, list(Reference(checkpoint.spec, checkpoint.weights).each_logits(prompts)))
+
+    @property
+    def longest(self) -> int:
+        """Tokens of a prompt."""
+        return max(map(len, self.prompts))
+
+    def against(self, logits: Logits) -> Agreement:
+        """How far another's answers agree with them."""
+        return compare((prompt, one, logits(prompt)) for prompt, one in zip(self.prompts, self.expected, strict=True))
+
+
 def run() -> dict[str, Any]:
     """The table, as plain values."""
     measured: dict[str, float] = {}
@@ -67,33 +93,31 @@ def run() -> dict[str, Any]:
 def _table() -> dict[str, Any]:
     checkpoint = open_checkpoint(models.GGUF)
     rows: dict[str, dict[str, float]] = {}
-    prompts: list[list[int]] = []
-    expected: list[Float32] = []
+    asked: list[Asked] = []
     folders: dict[str, Path] = {}
     for label, options in _variants():
         folder = models.bundle(options)
         bundle = read_manifest(folder)
-        if not prompts:
-            prompts = token_prompts(folder, bundle.tokenizer, VERIFICATION)
-            expected = list(Reference(checkpoint.spec, checkpoint.weights).each_logits(prompts))
+        asked = asked or [Asked.of(texts, checkpoint, folder) for texts in (VERIFICATION, UNSEEN)]
         activations, cache = bundle.quantization.activations, bundle.kv_cache.dtype
         name = f"bise {label}, {activations} activations, {cache} cache"
-        found = _against(expected, prompts, _bise(folder, prompts))
-        rows[name], folders[name] = _row(found, _size(folder), bundle.architecture.parameters), folder
+        logits = _bise(folder, max(each.longest for each in asked))
+        rows[name], folders[name] = _row(*asked, logits, _size(folder), bundle.architecture.parameters), folder
     files = {"llama.cpp, the checkpoint itself (Q4_1)": models.GGUF}
     files |= {f"llama.cpp {kind}": models.gguf(kind) for kind in PEERS}
     for name, path in files.items():
-        found = _against(expected, prompts, _llama(path))
-        rows[name] = _row(found, path.stat().st_size, bundle.architecture.parameters)
+        rows[name] = _row(*asked, _llama(path), path.stat().st_size, bundle.architecture.parameters)
     figures = _decode_ms(folders, files)
     for name, values in figures.items():
         rows[name]["decode_ms"] = statistics.median(values)
     int8 = rows["bise int8, int16 activations, float32 cache"]
-    added = {precision: _cache_row(precision, prompts, expected) for precision in CACHED}
+    added = {precision: _cache_row(precision, asked[0]) for precision in CACHED}
     return {
-        "what": "KL(float32 checkpoint || quantized) in nats and top-1 agreement, on the verification prompts",
+        "what": "KL(float32 checkpoint || quantized) in nats and top-1 agreement, on the verification prompts; "
+        "unseen_mean_kl on texts that nothing was fitted to",
         "machine": machine(),
-        "positions": sum(map(len, prompts)),
+        "positions": sum(map(len, asked[0].prompts)),
+        "unseen_positions": sum(map(len, asked[1].prompts)),
         "table": rows | {f"int8 cache beside a float32 one, {name} weights": row for name, row in added.items()},
         "decode_rounds": figures,
         "ratios": {
@@ -122,14 +146,15 @@ def _decode_ms(folders: Mapping[str, Path], files: Mapping[str, Path]) -> Figure
     return figures
 
 
-def _cache_row(precision: Precision, prompts: Sequence[Sequence[int]], expected: Sequence[Float32]) -> dict[str, float]:
+def _cache_row(precision: Precision, asked: Asked) -> dict[str, float]:
     """What an int8 cache costs the same weights: against their own float32 cache, and on top of its KL."""
 
     def found(kv: KvPrecision) -> list[Float32]:
-        logits = _bise(models.bundle(ExportOptions(precision=precision, kv=kv)), prompts)
-        return [logits(prompt) for prompt in prompts]
+        logits = _bise(models.bundle(ExportOptions(precision=precision, kv=kv)), asked.longest)
+        return [logits(prompt) for prompt in asked.prompts]
 
     exact, rounded = found("fp32"), found("int8")
+    prompts, expected = asked.prompts, asked.expected
     beside = compare(zip(prompts, exact, rounded, strict=True))
     return {
         "mean_kl": beside.mean_kl,
@@ -155,10 +180,10 @@ def _plan(label: str) -> str:
     return f"bise {label}, int8 activations, int8 cache"
 
 
-def _bise(folder: Path, prompts: Sequence[Sequence[int]]) -> Logits:
+def _bise(folder: Path, longest: int) -> Logits:
     graph = read_manifest(folder).graph
     model = read_model(folder / graph.model_file).SerializeToString()
-    return Runner(folder, model, graph.target, max(map(len, prompts))).logits
+    return Runner(folder, model, graph.target, longest).logits
 
 
 def _llama(path: Path) -> Logits:
@@ -172,14 +197,12 @@ def _llama(path: Path) -> Logits:
     return logits
 
 
-def _against(expected: Sequence[Float32], prompts: Sequence[Sequence[int]], logits: Logits) -> Agreement:
-    return compare((prompt, one, logits(prompt)) for one, prompt in zip(expected, prompts, strict=True))
-
-
-def _row(agreement: Agreement, size_bytes: int, parameters: int) -> dict[str, float]:
+def _row(verification: Asked, unseen: Asked, logits: Logits, size_bytes: int, parameters: int) -> dict[str, float]:
     """`bits` are of the whole: tokenizer, tables and all."""
+    agreement = verification.against(logits)
     return {
         "mean_kl": agreement.mean_kl,
+        "unseen_mean_kl": unseen.against(logits).mean_kl,
         "p99_kl": agreement.p99_kl,
         "top1_agreement": agreement.top1_agreement,
         "perplexity_ratio": agreement.perplexity_ratio,

@@ -38,7 +38,13 @@ Uint8 = NDArray[np.uint8]
 
 
 def quantize(
-    matrix: Float32, bits: int, block_size: int, importance: Float32 | None = None, *, symmetric: bool = False
+    matrix: Float32,
+    bits: int,
+    block_size: int,
+    importance: Float32 | None = None,
+    *,
+    symmetric: bool = False,
+    zero_points_between: int = 0,
 ) -> tuple[Uint8, Float32, Uint8]:
     """Quantizes rows in blocks. A block's result depends on nothing but the block.
 
@@ -52,6 +58,8 @@ def quantize(
         importance: [columns], what a squared error in each column costs, as far as columns of one block differ; None is
             the same for all.
         symmetric: every zero point is the middle, half of all levels.
+        zero_points_between: how many to try for each scale between those that keep the lower and the upper end; none if
+            symmetric.
 
     Returns:
         integers [rows, blocks, block_size], scales [rows, blocks] and zero points [rows, blocks], with
@@ -70,7 +78,9 @@ def quantize(
     for start in range(0, len(blocks), step):
         part = slice(start, start + step)
         panel = _Panel(blocks[part], weights, start % len(weights), bits, scratch)
-        integers[part], scales[part], zero_points[part] = panel.quantized(symmetric=symmetric)
+        integers[part], scales[part], zero_points[part] = panel.quantized(
+            symmetric=symmetric, zero_points_between=zero_points_between
+        )
     shape = (rows, len(blocks) // rows)
     return integers.reshape(*shape, block_size), scales.reshape(shape), zero_points.reshape(shape)
 
@@ -109,13 +119,15 @@ class _Panel:
         self._explained = np.full(width, -1, np.float32)
         self._scale, self._zero, self._fitted = np.zeros((3, width), np.float32)
 
-    def quantized(self, *, symmetric: bool) -> tuple[Uint8, Float32, Uint8]:
+    def quantized(self, *, symmetric: bool, zero_points_between: int) -> tuple[Uint8, Float32, Uint8]:
         """Integers [blocks, block_size], scales [blocks] and zero points [blocks]."""
         if not symmetric:
             self._try_symmetric()
-        attempt = self._try_middle if symmetric else self._try_range
         for share in _RANGE_SHARES[self._bits]:
-            attempt(share)
+            if symmetric:
+                self._try_middle(share)
+            else:
+                self._try_range(share, zero_points_between)
         for _ in range(_REFITS[self._bits]):
             self._round(self._fitted)
             self._weigh(self._fitted.copy(), self._zero.copy())
@@ -143,14 +155,18 @@ class _Panel:
         self._round(scale)
         self._weigh(scale, np.full_like(scale, half))
 
-    def _try_range(self, share: float) -> None:
-        """Grids over so much of the range: one that keeps the lower end and, if that clips, one for the upper."""
+    def _try_range(self, share: float, between: int) -> None:
+        """Grids over so much of the range: one that keeps the lower end; if that clips, others up to the upper."""
         scale = (self._high - self._low) * np.float32(share / self._top)
         step = _nonzero(scale)
         self._round(scale)
-        self._weigh(scale, np.clip(np.rint(-self._low / step), 0, self._top))
+        lower = np.clip(np.rint(-self._low / step), 0, self._top)
+        self._weigh(scale, lower)
         if share < 1:
-            self._weigh(scale, np.clip(np.rint(self._top - self._high / step), 0, self._top))
+            upper = np.clip(np.rint(self._top - self._high / step), 0, self._top)
+            self._weigh(scale, upper)
+            for part in range(1, between + 1):
+                self._weigh(scale, np.rint(lower + (upper - lower) * np.float32(part / (between + 1))))
 
     def _round(self, scale: Float32) -> None:
         """Fills `levels` with the steps from zero that an endless grid has nearest to x."""

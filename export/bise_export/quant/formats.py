@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.quant.blocks import quantize
+from bise_export.quant.compensation import Curvature, compensated
 from bise_export.sources.weight import Float32
 
 
@@ -27,6 +28,8 @@ class Stored:
         """Bytes one row of the matrix takes in this tensor."""
         return int(np.prod(self.shape[1:], dtype=np.int64)) * self.dtype.itemsize
 
+
+Importance = Float32 | Curvature
 
 # Of the kernels.
 _SMALLEST_BLOCK = 16
@@ -48,18 +51,19 @@ class Format(Protocol):
         """The nearest format whose blocks fill a row of so many columns, as a lookup table needs it."""
         ...
 
-    def encode(self, matrix: Float32, importance: Float32 | None = None) -> tuple[NDArray[np.generic], ...]:
+    def encode(self, matrix: Float32, importance: Importance | None = None) -> tuple[NDArray[np.generic], ...]:
         """Some rows of the matrix, as one array for each of `tensors`.
 
         Args:
-            importance: [columns], what a squared error in each column costs; None is the same for all.
+            importance: [columns], what a squared error in each column costs, or what errors in all of them cost
+                together; None is the same for all.
 
         Raises:
             ExportError: a number is too large for the element type it is stored in.
         """
         ...
 
-    def rounded(self, matrix: Float32, importance: Float32 | None = None) -> Float32:
+    def rounded(self, matrix: Float32, importance: Importance | None = None) -> Float32:
         """Some rows of the matrix as they are read back from what `encode` gives."""
         ...
 
@@ -77,10 +81,10 @@ class Floats:
     def tensors(self, rows: int, columns: int) -> tuple[Stored, ...]:
         return (Stored(".weight", self.dtype, (rows, columns)),)
 
-    def encode(self, matrix: Float32, importance: Float32 | None = None) -> tuple[NDArray[np.generic], ...]:  # noqa: ARG002
+    def encode(self, matrix: Float32, importance: Importance | None = None) -> tuple[NDArray[np.generic], ...]:  # noqa: ARG002
         return (narrowed(matrix, self.dtype),)
 
-    def rounded(self, matrix: Float32, importance: Float32 | None = None) -> Float32:  # noqa: ARG002
+    def rounded(self, matrix: Float32, importance: Importance | None = None) -> Float32:  # noqa: ARG002
         return narrowed(matrix, self.dtype).astype(np.float32)
 
     def dividing(self, columns: int) -> Format:  # noqa: ARG002 - any number will do
@@ -114,12 +118,12 @@ class Blocks:
         )
         return stored[:2] if self.symmetric else stored
 
-    def encode(self, matrix: Float32, importance: Float32 | None = None) -> tuple[NDArray[np.generic], ...]:
+    def encode(self, matrix: Float32, importance: Importance | None = None) -> tuple[NDArray[np.generic], ...]:
         integers, scales, zero_points = self._quantized(matrix, importance)
         encoded = pack(integers, self.bits), narrowed(scales, self.scale_dtype), pack(zero_points, self.bits)
         return encoded[:2] if self.symmetric else encoded
 
-    def rounded(self, matrix: Float32, importance: Float32 | None = None) -> Float32:
+    def rounded(self, matrix: Float32, importance: Importance | None = None) -> Float32:
         integers, scales, zero_points = self._quantized(matrix, importance)
         values = integers.astype(np.float32) - zero_points[..., None]
         values *= narrowed(scales, self.scale_dtype).astype(np.float32)[..., None]
@@ -135,8 +139,11 @@ class Blocks:
         return replace(self, block_size=block_size)
 
     def _quantized(
-        self, matrix: Float32, importance: Float32 | None
+        self, matrix: Float32, importance: Importance | None
     ) -> tuple[NDArray[np.uint8], Float32, NDArray[np.uint8]]:
+        if isinstance(importance, Curvature):
+            assert importance.block_size == self.block_size, (importance.block_size, self)
+            return compensated(matrix, self.bits, importance, symmetric=self.symmetric)
         return quantize(matrix, self.bits, self.block_size, importance, symmetric=self.symmetric)
 
 

@@ -15,6 +15,7 @@ Precision = Literal["mixed", "int4", "int8", "fp16", "fp32"]
 ActivationPrecision = Literal["int8", "int16"]
 VocabularyPrecision = Literal["int4", "int8"]
 PromptAttention = Literal["fused", "float"]
+Rounding = Literal["nearest", "compensated"]
 Target = Literal["cpu", "cuda"]
 
 _VOCABULARY_BLOCK = 64
@@ -22,6 +23,7 @@ _ACTIVATIONS: dict[Target, np.dtype[np.floating]] = {"cpu": np.dtype(np.float32)
 # Of blocks. The CPU kernels want float32 and pack scales anew at load; half of the bytes are enough on the way there:
 # a scale is off by at most 1/2048, and those of GGUF's Q4_0 and Q8_0 are halves already.
 _SCALES = np.dtype(np.float16)
+_FEW_BITS: tuple[Precision, ...] = ("mixed", "int4")
 _FLOATS: Mapping[Precision, np.dtype[np.floating]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
 # (bits, block size) in which MatMulNBits, by its CPU kernels, gives a row the same last bits alone and in a batch.
 # Measured on onnxruntime 1.31.1 with 1 to 8 rows; of 2 bits, blocks of 16 and 256 have no fast kernel.
@@ -42,6 +44,7 @@ class Recipe:
         activations: what flows between the operators: float32 on cpu, float16 on cuda.
         two_pass: products take activations to 16 bits, in two passes of the kernel's 8: see `graph.activations`.
         prompt_attention: float is a way of its own, over an int8 cache on cpu: see `graph.prompt_attention`.
+        rounding: of projections in few bits; compensated makes columns make up for each other: see `rounding`.
         planned: formats by matrix name, where they are chosen one by one.
     """
 
@@ -53,12 +56,13 @@ class Recipe:
     activations: np.dtype[np.floating]
     two_pass: bool
     prompt_attention: PromptAttention = "fused"
+    rounding: Rounding = "nearest"
     planned: Mapping[str, Format] = field(default_factory=dict)
 
     @property
     def weighted(self) -> bool:
         """Whether quantizers look at what columns are multiplied with: from 4 bits down, where it halves the loss."""
-        return self.precision in ("mixed", "int4")
+        return self.precision in _FEW_BITS
 
     @property
     def quantized(self) -> bool:
@@ -74,6 +78,7 @@ def recipe(
     vocabulary: VocabularyPrecision | None = None,
     *,
     symmetric: bool = False,
+    rounding: Rounding = "nearest",
 ) -> Recipe:
     """The recipe of a precision on a target.
 
@@ -82,6 +87,7 @@ def recipe(
         vocabulary: of the embedding and the head of int4 weights; None is int8.
         symmetric: int4's blocks have no zero points.
         activation_precision: what products see of activations; None is int16 for int8 weights, int8 for others.
+        rounding: compensated is for int4 and mixed weights.
 
     Raises:
         UnsupportedError: the target or the precision leaves no such choice.
@@ -99,6 +105,11 @@ def recipe(
         )
     if symmetric and precision != "int4":
         raise UnsupportedError(f"--symmetric: expected int4 weights, got {precision}. Leave it out.")
+    if rounding == "compensated" and precision not in _FEW_BITS:
+        raise UnsupportedError(
+            f"--rounding compensated: expected int4 weights, --bits or --fit, got {precision}, which gains "
+            "nothing from it. Leave it out."
+        )
     layers: Format
     embedding: Format
     if floats is not None:
@@ -116,7 +127,7 @@ def recipe(
     if activation_precision is None:
         activation_precision = "int16" if precision == "int8" and target == "cpu" else "int8"
     two_pass = activation_precision == "int16"
-    return Recipe(precision, block_size, target, layers, embedding, _ACTIVATIONS[target], two_pass)
+    return Recipe(precision, block_size, target, layers, embedding, _ACTIVATIONS[target], two_pass, rounding=rounding)
 
 
 def format_named(name: str) -> Format:

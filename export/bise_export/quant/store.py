@@ -11,13 +11,13 @@ import numpy as np
 from bise_export.budget import UNLIMITED, Ceiling, Pieces
 from bise_export.contents import Matrix, Vector
 from bise_export.errors import ExportError
-from bise_export.quant.formats import narrowed
+from bise_export.quant.formats import Importance, narrowed
 from bise_export.sources.weight import Float32, Weight
 from bise_export.writer import WeightFile
 
 Advance = Callable[[int], None]
 Finished = Callable[[Matrix], None]
-_NONE: Mapping[str, Float32] = {}
+_NONE: Mapping[str, Importance] = {}
 
 
 def _nothing(_matrix: Matrix) -> None:
@@ -31,14 +31,14 @@ def store_matrices(
     pieces: Pieces,
     advance: Advance,
     *,
-    importance: Mapping[str, Float32] = _NONE,
+    importance: Mapping[str, Importance] = _NONE,
     ceiling: Ceiling = UNLIMITED,
     finished: Finished = _nothing,
 ) -> None:
     """Writes every matrix, in pieces. The bytes do not depend on how it is cut.
 
     Args:
-        importance: by a matrix's name, what a squared error in each of its columns costs; see `Format.encode`.
+        importance: by a matrix's name, what errors in its columns cost; see `Format.encode`.
         advance: told the count of parameters each time some are written.
         ceiling: where there is no more room for a piece, pieces go one by one.
         finished: told each matrix once all of it is written, in a thread of its own that may take its time.
@@ -112,7 +112,7 @@ def _pieces(matrix: Matrix, weights: Mapping[str, Weight], chunk_bytes: int) -> 
 
 def _store(
     matrix: Matrix,
-    importance: Float32 | None,
+    importance: Importance | None,
     file: WeightFile,
     first_row: int,
     weight: Weight,

@@ -145,16 +145,18 @@ class Quantization(_message.Message):
     def __init__(self, precision: _Optional[str] = ..., block_size: _Optional[int] = ..., bits_per_weight: _Optional[float] = ..., classes: _Optional[_Iterable[_Union[TensorClass, _Mapping]]] = ..., activations: _Optional[str] = ...) -> None: ...
 
 class TensorClass(_message.Message):
-    __slots__ = ("name", "format", "parameters", "bytes")
+    __slots__ = ("name", "format", "parameters", "bytes", "rounding")
     NAME_FIELD_NUMBER: _ClassVar[int]
     FORMAT_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     BYTES_FIELD_NUMBER: _ClassVar[int]
+    ROUNDING_FIELD_NUMBER: _ClassVar[int]
     name: str
     format: str
     parameters: int
     bytes: int
-    def __init__(self, name: _Optional[str] = ..., format: _Optional[str] = ..., parameters: _Optional[int] = ..., bytes: _Optional[int] = ...) -> None: ...
+    rounding: str
+    def __init__(self, name: _Optional[str] = ..., format: _Optional[str] = ..., parameters: _Optional[int] = ..., bytes: _Optional[int] = ..., rounding: _Optional[str] = ...) -> None: ...
 
 class Tokenizer(_message.Message):
     __slots__ = ("kind", "file", "add_bos", "bos_token_id", "eos_token_ids")

@@ -188,18 +188,34 @@ def test_a_blocks_result_depends_on_nothing_but_the_block(bits, count, seed, dat
         np.testing.assert_array_equal(all_blocks, np.concatenate(parts))
 
 
+def weighted_error(matrix, importance, found):
+    """Of a matrix whose rows are whole blocks, in float64."""
+    integers, scales, zero_points = found
+    values = (integers.astype(np.float64) - zero_points[..., None]) * scales[..., None]
+    return (np.square(values.reshape(matrix.shape) - matrix) @ importance).sum()
+
+
 @pytest.mark.parametrize("bits", [2, 4])
 def test_columns_that_count_more_are_rounded_better(bits):
     rng = np.random.default_rng(4)
     matrix = rng.standard_normal((256, 64)).astype(np.float32)
     importance = np.where(np.arange(64) % 8 == 0, 100, 1).astype(np.float32)
 
-    def weighted_error(found):
-        integers, scales, zero_points = found
-        values = (integers.astype(np.float64) - zero_points[..., None]) * scales[..., None]
-        return (np.square(values.reshape(matrix.shape) - matrix) @ importance).sum()
+    def error(found):
+        return weighted_error(matrix, importance, found)
 
-    assert weighted_error(quantize(matrix, bits, 32, importance)) < 0.6 * weighted_error(quantize(matrix, bits, 32))
+    assert error(quantize(matrix, bits, 32, importance)) < 0.6 * error(quantize(matrix, bits, 32))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_zero_points_between_the_ends_round_better(bits):
+    rng = np.random.default_rng(7)
+    matrix = rng.standard_normal((256, 64)).astype(np.float32)
+    importance = np.exp(2 * rng.standard_normal(64)).astype(np.float32)
+
+    few, more = (quantize(matrix, bits, 32, importance, zero_points_between=count) for count in (0, 3))
+
+    assert weighted_error(matrix, importance, more) < 0.97 * weighted_error(matrix, importance, few)
 
 
 def test_importance_is_relative_within_a_block():
