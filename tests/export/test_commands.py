@@ -12,13 +12,13 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from bise_export import commands
+from bise_export import bundle_commands, commands
 from bise_proto.trust.signature import SIGNATURE
 from golden import checkpoints, tiny
 from golden.keys import write_keys
 
 APP = typer.Typer()
-for command in (commands.export, commands.inspect, commands.verify, commands.sign):
+for command in (commands.export, bundle_commands.inspect, bundle_commands.verify, bundle_commands.sign):
     APP.command()(command)
 
 
