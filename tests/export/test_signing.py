@@ -11,13 +11,13 @@ import typer
 from cryptography.hazmat.primitives.asymmetric import ec
 from typer.testing import CliRunner
 
-from bise_export import commands
+from bise_export import bundle_commands
 from bise_proto.bundle import MANIFEST
 from bise_proto.trust.signature import SIGNATURE
 from golden.keys import Keys, write_keys
 
 APP = typer.Typer()
-for command in (commands.sign, commands.verify):
+for command in (bundle_commands.sign, bundle_commands.verify):
     APP.command()(command)
 
 
