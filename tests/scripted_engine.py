@@ -18,6 +18,7 @@ from bise_daemon.engine.sampling import Sampler, SamplingParams
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Priority, Request
 from bise_daemon.scheduler.scheduler import Scheduler
+from bise_daemon.scheduler.step import Decode, Prefill
 from virtual_device import LinearCosts
 
 VOCAB_SIZE = 128
@@ -90,18 +91,11 @@ class ScriptedRunner:
         )
         return self._logits(self.slots[first_slot : first_slot + len(tokens)])
 
-    def mixed(
-        self,
-        slot: int,
-        start: int,
-        chunk: Sequence[int],
-        samples: bool,
-        first_slot: int,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-    ) -> tuple[Logits, Logits]:
+    def mixed(self, chunk: Prefill, step: Decode) -> tuple[Logits, Logits]:
         # Two entries in the log of steps; a graph has one.
-        return self.prefill(slot, start, chunk, samples), self.decode(first_slot, tokens, positions)
+        of_chunk = self.prefill(chunk.slot, chunk.start, chunk.tokens, chunk.samples)
+        tokens, positions = [row.token for row in step.rows], [row.position for row in step.rows]
+        return of_chunk, self.decode(step.first_slot, tokens, positions)
 
     def interrupt(self) -> None:
         self.interruptions += 1

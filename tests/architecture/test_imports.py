@@ -101,13 +101,13 @@ def test_the_block_blocks(python: Python, name: str) -> None:
     assert python(script) == "blocked\n"
 
 
-def test_one_module_of_the_daemon_runs_onnxruntime_and_one_has_it_pack_weights(sources: Any) -> None:
+def test_one_module_of_the_daemon_knows_onnxruntime(sources: Any) -> None:
     knowing = {
         source.name
         for source in sources
         if source.package == "bise_daemon" and any(name.split(".")[0] == "onnxruntime" for name in source.imports)
     }
-    assert knowing == {"bise_daemon.engine.session", "bise_daemon.specialise.packer"}
+    assert knowing == {"bise_daemon.engine.session"}
 
 
 @pytest.mark.slow

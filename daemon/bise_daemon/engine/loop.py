@@ -327,14 +327,13 @@ class Engine:
                 logits = self._runner.prefill(slot, start, tokens, samples)
                 self.counters.prompt_tokens += len(tokens)
                 return self._sample({request_id: (logits, ())}) if samples else {}
-            case Mixed(chunk=chunk, rows=Decode(first_slot=first_slot, rows=rows)):
+            case Mixed(chunk=chunk, rows=step):
                 self._begin(chunk.request_id, chunk.start)
-                of_chunk, of_rows = self._runner.mixed(
-                    chunk.slot, chunk.start, chunk.tokens, chunk.samples, first_slot, *self._inputs(rows)
-                )
+                self._begin_rows(step.rows)
+                of_chunk, of_rows = self._runner.mixed(chunk, step)
                 self.counters.prompt_tokens += len(chunk.tokens)
                 ends = {chunk.request_id: (of_chunk, ())} if chunk.samples else {}
-                return self._sample(ends | _by_row(rows, of_rows))
+                return self._sample(ends | _by_row(step.rows, of_rows))
             case Settle(slot=slot, start=start, tokens=tokens):
                 self._settling = True
                 if not self._commands.empty():
@@ -345,16 +344,16 @@ class Engine:
                 logits = self._runner.verify(slot, start, tokens)
                 return self._sample({request_id: (logits, tokens[1:])})
             case Decode(first_slot=first_slot, rows=rows):
-                return self._sample(_by_row(rows, self._runner.decode(first_slot, *self._inputs(rows))))
+                self._begin_rows(rows)
+                tokens, positions = [row.token for row in rows], [row.position for row in rows]
+                return self._sample(_by_row(rows, self._runner.decode(first_slot, tokens, positions)))
 
-    def _inputs(self, rows: Sequence[Row]) -> tuple[list[int], list[int]]:
-        """Tokens and positions of rows that are about to run."""
+    def _begin_rows(self, rows: Sequence[Row]) -> None:
         for row in rows:
             if row.request_id is not None:
                 self._begin(row.request_id, row.position)
                 unanswered = self._active[row.request_id].times.first_token is None
                 self.counters.prompt_tokens += unanswered or not row.samples
-        return [row.token for row in rows], [row.position for row in rows]
 
     def _begin(self, request_id: str, start: int) -> None:
         """Notes a request's first step; `start` of its tokens were in the cache."""

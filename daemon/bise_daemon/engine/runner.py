@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from bise_daemon.scheduler.step import Decode, Prefill
+
 Logits = NDArray[np.float32]
 
 
@@ -25,17 +27,8 @@ class Runner(Protocol):
         """Logits [1, vocab] after the last of the tokens if it `samples`, else [0, vocab]."""
         ...
 
-    def mixed(
-        self,
-        slot: int,
-        start: int,
-        chunk: Sequence[int],
-        samples: bool,
-        first_slot: int,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-    ) -> tuple[Logits, Logits]:
-        """`prefill` of a chunk and `decode` of tokens in one step: what either gives. Not of every graph."""
+    def mixed(self, chunk: Prefill, step: Decode) -> tuple[Logits, Logits]:
+        """`prefill` and `decode` in one run: what either gives. Not of every graph."""
         ...
 
     def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:

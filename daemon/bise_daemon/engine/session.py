@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from math import prod
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bise_daemon.engine.allocation import reused_memory
 from bise_daemon.engine.kv import CacheShape, KvCache
 from bise_daemon.engine.runner import Interrupted, Logits
+from bise_daemon.scheduler.step import Decode, Prefill
 from bise_proto.v1 import bundle_pb2
 
 # Bindings kept: chunks come in many sizes, and each binding costs a few microseconds a layer to make.
@@ -83,22 +84,15 @@ class Session:
                 f"{folder}: expected a bundle for cpu, got one for {bundle.graph.target!r}. "
                 "Export it with --target cpu."
             )
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
         # Spin for the next operator inside a step, but leave the cores to callers and sockets between steps: on two
         # cores, a client over the socket sees 3 to 10 % more tokens/s (`make bench`, client).
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1")
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        settings = {"session.intra_op.allow_spinning": "1", "session.force_spinning_stop": "1"}
         if specialised is not None:
-            options.add_session_config_entry("session.prepack.enable_parallel", "1")
+            settings["session.prepack.enable_parallel"] = "1"
         try:
             # Even packed weights are found by what the kernels pack at load, each in memory of its own for a moment.
             with nullcontext() if specialised is None else reused_memory():
-                self._session = onnxruntime.InferenceSession(
-                    specialised or folder / bundle.graph.model_file, options, providers=["CPUExecutionProvider"]
-                )
+                self._session = load_graph(specialised or folder / bundle.graph.model_file, threads, settings)
         except Exception as error:
             raise SessionError(
                 f"{folder}: expected a graph onnxruntime {runtime_version()} can load, got: {_line(error)} "
@@ -132,19 +126,10 @@ class Session:
         logits: Logits = self._run(binding, [end - 1])[0]
         return logits
 
-    def mixed(
-        self,
-        slot: int,
-        start: int,
-        chunk: Sequence[int],
-        samples: bool,
-        first_slot: int,
-        tokens: Sequence[int],
-        positions: Sequence[int],
-    ) -> tuple[Logits, Logits]:
+    def mixed(self, chunk: Prefill, step: Decode) -> tuple[Logits, Logits]:
         """`prefill` and `decode` in one step, of a graph where prompts attend in a way of their own.
 
-        The first of these slots and the range from `first_slot` on may overlap where nobody reads a row.
+        The chunk's slot may be one of the rows', if that row writes behind the chunk.
 
         Returns:
             What either returns, valid until the next step.
@@ -153,13 +138,12 @@ class Session:
             SessionError: onnxruntime failed.
             Interrupted: as for `prefill`; what the rows wrote lies beyond what they hold.
         """
-        count, rows, sampled = len(chunk), len(tokens), int(samples)
-        binding = self._binding(_Shape(1, count + rows, sampled + rows, first_slot, rows, slot, count))
-        binding.input_ids[0, :count] = chunk
-        binding.input_ids[0, count:] = tokens
-        binding.prompt_total[...] = start + count
+        count, rows, sampled = len(chunk.tokens), len(step.rows), int(chunk.samples)
+        binding = self._binding(_Shape(1, count + rows, sampled + rows, step.first_slot, rows, chunk.slot, count))
+        binding.input_ids[0] = [*chunk.tokens, *(row.token for row in step.rows)]
+        binding.prompt_total[...] = chunk.start + count
         binding.positions[0] = range(count - sampled, count + rows)
-        logits = self._run(binding, positions)[0]
+        logits = self._run(binding, [row.position for row in step.rows])[0]
         return logits[:sampled], logits[sampled:]
 
     def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
@@ -259,6 +243,28 @@ class Session:
                 view = self._cache.rows(layer, part, first_slot, rows)
                 _bind_input(io, f"{past}.{layer}.{name}", view)
                 _bind_output(io, f"{present}.{layer}.{name}", view)
+
+
+def load_graph(model: Path | bytes, threads: int, settings: Mapping[str, str], saved_as: Path | None = None) -> Any:
+    """onnxruntime's session of a graph on cpu, in a file or serialized.
+
+    Args:
+        threads: for one step; 0 is one per physical core.
+        settings: entries of onnxruntime's session configuration.
+        saved_as: where onnxruntime saves the graph as it will run it; None is nowhere.
+
+    Raises:
+        Exception: whatever onnxruntime raises.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    if saved_as is not None:
+        options.optimized_model_filepath = str(saved_as)
+    for name, value in settings.items():
+        options.add_session_config_entry(name, value)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def cache_shape(bundle: bundle_pb2.Bundle, slots: int, context_tokens: int) -> CacheShape:

@@ -16,6 +16,7 @@ from bise_daemon.engine import session as session_module
 from bise_daemon.engine.kv import KvCache
 from bise_daemon.engine.runner import Interrupted
 from bise_daemon.engine.session import Session, SessionError, cache_shape
+from bise_daemon.scheduler.step import Decode, Prefill, Row
 from bise_proto.bundle import read_manifest
 from bise_proto.v1 import bundle_pb2
 from golden import tiny
@@ -156,7 +157,8 @@ def mixed_is_apart(session: Session, apart: Session, prompt: Sequence[int], chun
     for step, size in enumerate(chunks):
         chunk, tokens, positions = prompt[start : start + size], [7 + step, 9 + step], [5 + step, 6 + step]
         samples = step == len(chunks) - 1
-        of_chunk, of_rows = session.mixed(0, start, chunk, samples, 1, tokens, positions)
+        rows = [Row("", *each, samples=True) for each in zip(tokens, positions, strict=True)]
+        of_chunk, of_rows = session.mixed(Prefill("", 0, start, chunk, samples), Decode(1, rows))
         of_chunk, of_rows = of_chunk.copy(), of_rows.copy()
         np.testing.assert_array_equal(of_chunk, apart.prefill(0, start, chunk, samples))
         np.testing.assert_array_equal(of_rows, apart.decode(1, tokens, positions))
