@@ -106,13 +106,17 @@ class Rows:
     def settle(self, room_tokens: int, most_tokens: Callable[[int, int], int]) -> Settle | None:
         """The next tokens of the last such answer; one that can't be a chunk, or has no room, is given up.
 
+        What was used longer ago makes room for it.
+
         Args:
             room_tokens: idle entries there may be.
             most_tokens: of a step, by tokens left and entries before them.
         """
         for slot in sorted((slot for slot in self._slots if slot.said), key=lambda slot: slot.used, reverse=True):
             enough = len(slot.said) >= self._smallest_chunk
-            if enough and self.idle_tokens + len(slot.said) <= room_tokens:
+            before_tokens = room_tokens - len(slot.said)
+            if enough and self.idle_tokens - self._older_tokens(slot) <= before_tokens:
+                self.trim(before_tokens)
                 count = max(self._smallest_chunk, most_tokens(len(slot.said), len(slot.kept)))
                 if len(slot.said) - count < self._smallest_chunk:
                     count = len(slot.said)
@@ -190,6 +194,10 @@ class Rows:
             assert request.computed_tokens <= request.reserved_tokens <= self._context_tokens, request
             assert request.left_to_generate >= 1, request
             assert request.phase is Phase.PREFILL or request.answers, request
+
+    def _older_tokens(self, slot: Slot) -> int:
+        """What `trim` would let go of before this slot's."""
+        return sum(len(each.kept) for each in self._slots if not each.pinned and each.used < slot.used)
 
     def _span(self, rows: Sequence[Request]) -> list[Slot]:
         taken = [row.slot for row in rows if row.slot is not None]

@@ -106,3 +106,26 @@ def test_the_last_answer_comes_first() -> None:
         device.step()
     slots = [step.slot for step in settled(device) if isinstance(step, Settle)]
     assert slots == [1, 0]
+
+
+@pytest.mark.parametrize("idle_tokens", [110, 70])
+def test_what_was_used_longer_ago_makes_room_for_it(idle_tokens: int) -> None:
+    device = served(replace(LIMITS, idle_tokens=idle_tokens))
+    settled(device)
+    second = Request("second", [7] * 40, 30)
+    device.submit(second)
+    while device.journeys["second"].ending is None:
+        device.step()
+    slots = [step.slot for step in settled(device) if isinstance(step, Settle)]
+    assert slots == [1]
+    assert device.scheduler.idle_tokens == 70
+
+
+def test_what_was_used_later_makes_no_room_for_it() -> None:
+    device = served(replace(LIMITS, idle_tokens=100, smallest_chunk=2))
+    second = Request("second", [7] * 40, 1)
+    device.submit(second)
+    while device.journeys["second"].ending is None:
+        device.step()
+    assert settled(device) == []
+    assert device.scheduler.idle_tokens == 80
