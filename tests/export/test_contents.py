@@ -42,11 +42,15 @@ def test_neighbours_of_one_format_are_one_matrix():
     assert pieces(HEAD, dict.fromkeys(planned, FINE)) == [(HEAD, 0, 4096, FINE)]
 
 
-@pytest.mark.parametrize("precision", ["int4", "int8", "fp32"])
-def test_who_plans_nothing_cuts_nothing(precision):
-    found = matrices(SPEC, recipe(precision, 32, "cpu"))
+@pytest.mark.parametrize(
+    ("precision", "vocabulary", "rows"),
+    [("int4", None, [512, 3584]), ("int4", "int8", [4096]), ("int8", None, [4096]), ("fp32", None, [4096])],
+)
+def test_without_a_plan_only_int4_is_graded(precision, vocabulary, rows):
+    found = matrices(SPEC, recipe(precision, 32, "cpu", vocabulary=vocabulary))
 
-    assert [each.rows for each in pieces_of(found, EMBEDDING)] == [4096]
+    for name in (EMBEDDING, HEAD):
+        assert [each.rows for each in pieces_of(found, name)] == rows
 
 
 def test_a_small_vocabulary_has_fewer_pieces():

@@ -51,7 +51,6 @@ def test_each_loss_is_that_of_the_model_with_this_matrix_rounded(spec):
     assert sum(done) == sum(each.rows * each.columns for each in matrices)
     exact = Reference(spec, weights).logits(READ)
 
-
     def alone(logits):
         return compare(zip(READ, exact, logits, strict=True)).mean_kl
 
