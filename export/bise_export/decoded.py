@@ -16,9 +16,10 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from bise_export.architecture import spec_of
+from bise_export.contents import piece_name
 from bise_export.quant.formats import unpack
 from bise_export.quant.kv import LayerScales
-from bise_export.sources.views import Rows
+from bise_export.sources.views import Rows, Stacked
 from bise_export.sources.weight import Float32, Weight
 from bise_proto.bundle import BundleError
 from bise_proto.v1 import bundle_pb2
@@ -194,6 +195,16 @@ class Decoded:
     def _matrix(self, name: str, rows: int, columns: int) -> Weight:
         if f"{name}.weight" in self._initializers:
             return Floating(self._tensor(f"{name}.weight", (rows, columns)))
+        pieces, start = [], 0
+        while start < rows:
+            piece = piece_name(name, start)
+            stored = self._initializers.get(f"{piece}.weight_quantized")
+            count = rows - start if stored is None else min(rows - start, max(1, *stored.dims[:1]))
+            pieces.append(self._piece(piece, count, columns))
+            start += count
+        return pieces[0] if len(pieces) == 1 else Stacked(pieces)
+
+    def _piece(self, name: str, rows: int, columns: int) -> Weight:
         attributes = self._blocks.get(f"{name}.weight_quantized", {})
         bits, block_size = attributes.get("bits", 4), attributes.get("block_size", 0)
         if bits not in (2, 4, 8) or block_size < 16 or block_size % 16:

@@ -81,7 +81,8 @@ class ExportOptions:
         goal: the size that formats are chosen for, matrix by matrix.
         kv: the cache's element type; None is int8 for int4 weights and fp32 for others, on cuda fp16.
         activations: what products of quantized weights see, on cpu; None is int16 for int8 weights, int8 for int4.
-        vocabulary: of the embedding and head of int4 weights; None is int8, int4 is faster and loses more.
+        vocabulary: of the embedding and head of int4 weights; None is graded, int8 for frequent tokens and int4 for
+            rare ones.
         prompt_attention: over an int8 cache on cpu; None is float where that pays.
         symmetric: int4's blocks without zero points: smaller by a fortieth, and they lose more.
         rounding: of int4 and mixed weights; None is compensated for mixed below 4 billion parameters: see `rounding`.

@@ -76,17 +76,17 @@ def store_compensated(
         ExportError: there is not enough memory, or an input is not finite.
     """
     ceiling.check(compensating_bytes(spec, matrices, prompts), "to compensate roundings", ", or --rounding nearest")
-    by_input = {_input(matrix, tied=spec.tied_embeddings): matrix for matrix in matrices}
 
     def observe(projection: str, x: Float32) -> None:
-        if (matrix := by_input.get(projection)) is None:
-            return
-        try:
-            assert isinstance(matrix.format, Blocks), matrix
-            found = curvature(x, matrix.format.block_size)
-        except ExportError as error:
-            raise ExportError(f"{projection}: {error}") from error
-        store(matrix, found, _pieces(matrix, threads, ceiling))
+        for matrix in matrices:
+            if _input(matrix, tied=spec.tied_embeddings) != projection:
+                continue
+            try:
+                assert isinstance(matrix.format, Blocks), matrix
+                found = curvature(x, matrix.format.block_size)
+            except ExportError as error:
+                raise ExportError(f"{projection}: {error}") from error
+            store(matrix, found, _pieces(matrix, threads, ceiling))
 
     observe(HEAD, np.concatenate(Reference(spec, weights, observe=observe).hidden(taken(spec, prompts))))
 

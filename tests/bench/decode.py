@@ -33,7 +33,7 @@ ROUNDS = 15
 # bise's options and llama.cpp's quantization of the same checkpoint.
 PAIRS = (
     ("int4", ExportOptions(precision="int4"), "Q4_0"),
-    ("int4, vocabulary too", ExportOptions(precision="int4", vocabulary="int4"), "Q4_0"),
+    ("int4, vocabulary int8", ExportOptions(precision="int4", vocabulary="int8"), "Q4_0"),
     ("int8", ExportOptions(precision="int8"), "Q8_0"),
     *(
         (f"{bits} bits", ExportOptions(precision="mixed", goal=Bits(bits)), kind)
@@ -130,5 +130,5 @@ def run() -> dict[str, Any]:
         "rounds": figures,
         "summary": summary(figures),
         "ratios": ratios,
-        "bars": {"llama.cpp Q4_0 / bise int4": BAR, "llama.cpp Q4_0 / bise int4, vocabulary too": BAR},
+        "bars": {"llama.cpp Q4_0 / bise int4": BAR, "llama.cpp Q4_0 / bise int4, vocabulary int8": BAR},
     }

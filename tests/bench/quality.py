@@ -39,6 +39,7 @@ FIXED = (
     ExportOptions(precision="int8"),
     ExportOptions(precision="int8", activations="int8"),
     ExportOptions(precision="int4"),
+    ExportOptions(precision="int4", vocabulary="int8"),
     ExportOptions(precision="int4", vocabulary="int4"),
 )
 BITS = (4.5, 4.0, 3.5, 3.0)

@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from bise_export import findings
+from bise_export.contents import EMBEDDING, HEAD, pieces_of
 from bise_export.errors import ExportError, UnsupportedError
 from bise_export.pipeline import ExportOptions, export
-from bise_export.planning import Bits, Fit
+from bise_export.planning import Bits, Fit, smallest
+from bise_export.quant.recipes import candidates
 from bise_export.verify import verify
 from bise_proto.bundle import read_manifest
 from golden import checkpoints, tiny
@@ -42,6 +45,32 @@ def test_the_bits_of_the_manifest_are_those_asked_for(source, tmp_path, quiet, b
     assert found.precision == "mixed"
     assert bits - 0.1 < found.bits_per_weight <= bits
     assert len({each.format for each in found.classes if each.name in ("attention", "mlp")}) > 1
+    assert verify(tmp_path / "bundle").problems == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("formats", [(4, 8), (8, 2)])
+def test_pieces_of_a_vocabulary_in_several_formats_are_one_to_the_graph(tmp_path, quiet, monkeypatch, tied, formats):
+    spec = replace(SPEC, tied_embeddings=tied)
+    source = checkpoints.write_huggingface(tmp_path / "source", spec, tiny.weights(spec))
+
+    def planned(_goal, matrices, block_size, *_others):
+        found = smallest(matrices, block_size, 1)
+        for name in (EMBEDDING, HEAD):
+            for piece, bits in zip(pieces_of(matrices, name), formats, strict=False):
+                found[piece.name] = next(
+                    each for each in candidates(block_size, piece.kind, piece.columns) if each.bits == bits
+                )
+        return found
+
+    monkeypatch.setattr(findings, "planned", planned)
+    found = export(source, tmp_path / "bundle", mixed(Bits(5)), quiet).quantization
+
+    kinds = ("embedding",) if tied else ("embedding", "head")
+    assert [each.name for each in found.classes if each.name in ("embedding", "head")] == [
+        kind for kind in kinds for _ in formats
+    ]
     assert verify(tmp_path / "bundle").problems == []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from bise_export.contents import EMBEDDING, FINAL_NORM, HEAD, Matrix, matrices, vectors
+from bise_export.contents import EMBEDDING, FINAL_NORM, HEAD, matrices, pieces_of, vectors
 from bise_export.graph import io, layers
 from bise_export.graph.attention import SequenceInputs, attention
 from bise_export.graph.builder import Builder
@@ -28,7 +28,8 @@ def build(
         version: of bise, for the model's producer field.
     """
     builder = Builder(layout, weight_file)
-    by_name = {matrix.name: matrix for matrix in matrices(spec, recipe)}
+    found = matrices(spec, recipe)
+    by_name = {matrix.name: matrix for matrix in found}
     norms = {vector.name: vector for vector in vectors(spec)}
     activations = ir.DataType.from_numpy(recipe.activations)
     cached = ir.DataType.from_numpy(cache.dtype)
@@ -53,7 +54,7 @@ def build(
     def add_norm(x: ir.Value, update: ir.Value, name: str) -> tuple[ir.Value, ir.Value]:
         return layers.add_norm(builder, recipe, x, update, norms[name], spec.rms_norm_eps)
 
-    residual = layers.embedding(builder, recipe, input_ids, by_name[EMBEDDING])  # [batch, sequence, hidden]
+    residual = layers.embedding(builder, recipe, input_ids, pieces_of(found, EMBEDDING))  # [batch, sequence, hidden]
     if spec.embedding_scale != 1:
         residual = layers.scaled(builder, recipe, residual, spec.embedding_scale, f"{EMBEDDING}/scaled")
     placed = spec.norms
@@ -88,7 +89,7 @@ def build(
     assert update is not None, "a model has at least one layer"
     x, _ = add_norm(residual, update, FINAL_NORM)
     x = _gather_positions(builder, x, positions)  # [batch, num_logits, hidden]
-    logits = _head(builder, recipe, x, by_name)
+    logits = layers.head(builder, recipe, x, pieces_of(found, HEAD), tied_to=pieces_of(found, EMBEDDING))
     if spec.logit_softcap is not None:
         logits = layers.soft_capped(builder, recipe, logits, spec.logit_softcap, f"{HEAD}/capped")
     logits.name = io.LOGITS
@@ -108,11 +109,3 @@ def _gather_positions(builder: Builder, x: ir.Value, positions: ir.Value) -> ir.
     """Rows of x [batch, sequence, hidden] at positions [batch, num_logits]: the head sees only what is asked for."""
     (indices,) = builder.op("Unsqueeze", [positions, builder.constant("last_axis", [-1])], ["logits_indices"])
     return builder.op("GatherND", [x, indices], ["hidden_states"], batch_dims=1)[0]
-
-
-def _head(builder: Builder, recipe: Recipe, x: ir.Value, by_name: dict[str, Matrix]) -> ir.Value:
-    embedding = by_name[EMBEDDING]
-    head = by_name.get(HEAD)
-    tied_to = None if head else EMBEDDING
-    head = head or Matrix(HEAD, embedding.parts, embedding.rows, embedding.columns, embedding.format, "head")
-    return layers.linear(builder, recipe, x, head, tied_to)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
+import numpy as np
 import onnx_ir as ir
 
-from bise_export.contents import Matrix, Vector
+from bise_export.contents import EMBEDDING, HEAD, Matrix, Vector
 from bise_export.graph import activations
 from bise_export.graph.builder import MICROSOFT, Attribute, Builder
 from bise_export.quant.formats import Blocks, Floats
@@ -52,8 +54,50 @@ def linear(builder: Builder, recipe: Recipe, x: ir.Value, matrix: Matrix, tied_t
     return found if bias is None else builder.op("Add", [found, bias], [output])[0]
 
 
-def embedding(builder: Builder, recipe: Recipe, input_ids: ir.Value, matrix: Matrix) -> ir.Value:
+def embedding(builder: Builder, recipe: Recipe, input_ids: ir.Value, pieces: Sequence[Matrix]) -> ir.Value:
     """Rows of the embedding: [batch, sequence] → [batch, sequence, hidden]."""
+    first, *others = pieces
+    if not others:
+        return _looked_up(builder, recipe, input_ids, first)
+    (ids,) = builder.op("Unsqueeze", [input_ids, builder.constant("last_axis", [-1])], ["input_ids/column"])
+    found = _looked_up(builder, recipe, _within(builder, input_ids, first), first)
+    for piece in others:
+        rare = _looked_up(builder, recipe, _within(builder, input_ids, piece), piece)
+        (is_before,) = builder.op("Less", [ids, _first_row(builder, piece)], [f"{piece.name}/is_before"])
+        (found,) = builder.op("Where", [is_before, found, rare], [f"{piece.name}/chosen"])
+    return found
+
+
+def head(
+    builder: Builder, recipe: Recipe, x: ir.Value, pieces: Sequence[Matrix], tied_to: Sequence[Matrix]
+) -> ir.Value:
+    """Logits: [batch, num_logits, hidden] → [batch, num_logits, vocab].
+
+    Args:
+        pieces: of a head of its own; none where it shares the bytes of the embedding, `tied_to`.
+    """
+    if pieces:
+        found = [linear(builder, recipe, x, piece) for piece in pieces]
+    else:
+        own = [replace(each, name=each.name.replace(EMBEDDING, HEAD, 1), kind="head") for each in tied_to]
+        found = [linear(builder, recipe, x, piece, of.name) for piece, of in zip(own, tied_to, strict=True)]
+    return found[0] if len(found) == 1 else builder.op("Concat", found, [f"{HEAD}/all"], axis=-1)[0]
+
+
+def _within(builder: Builder, ids: ir.Value, piece: Matrix) -> ir.Value:
+    """Where ids are in a piece; of those that are not, any place in it."""
+    if piece.first_row:
+        (ids,) = builder.op("Sub", [ids, _first_row(builder, piece)], [f"{piece.name}/ids"])
+    lowest = builder.scalar("first_row", np.int64(0))
+    highest = builder.scalar(f"{piece.name}/last_row", np.int64(piece.rows - 1))
+    return builder.op("Clip", [ids, lowest, highest], [f"{piece.name}/rows"])[0]
+
+
+def _first_row(builder: Builder, piece: Matrix) -> ir.Value:
+    return builder.scalar(f"{piece.name}/first_row", np.int64(piece.first_row))
+
+
+def _looked_up(builder: Builder, recipe: Recipe, input_ids: ir.Value, matrix: Matrix) -> ir.Value:
     output = f"{matrix.name}/output"
     match matrix.format:
         case Floats():

@@ -13,7 +13,7 @@ from bise_export.quant.formats import Blocks, Floats, Format
 
 Precision = Literal["mixed", "int4", "int8", "fp16", "fp32"]
 ActivationPrecision = Literal["int8", "int16"]
-VocabularyPrecision = Literal["int4", "int8"]
+VocabularyPrecision = Literal["int4", "int8", "graded"]
 PromptAttention = Literal["fused", "float"]
 Rounding = Literal["nearest", "compensated"]
 Target = Literal["cpu", "cuda"]
@@ -41,6 +41,7 @@ class Recipe:
     Attributes:
         layers: the format of the projections.
         embedding: the format of the token embedding and of the head, tied or not.
+        rare: the format of their rows for rare tokens; see `contents`.
         activations: what flows between the operators: float32 on cpu, float16 on cuda.
         two_pass: products take activations to 16 bits, in two passes of the kernel's 8: see `graph.activations`.
         prompt_attention: float is a way of its own, over an int8 cache on cpu: see `graph.prompt_attention`.
@@ -53,6 +54,7 @@ class Recipe:
     target: Target
     layers: Format
     embedding: Format
+    rare: Format
     activations: np.dtype[np.floating]
     two_pass: bool
     prompt_attention: PromptAttention = "fused"
@@ -84,7 +86,8 @@ def recipe(
 
     Args:
         precision: of "mixed", what a plan starts from: the formats of int4, and `planned` still empty.
-        vocabulary: of the embedding and the head of int4 weights; None is int8.
+        vocabulary: of the embedding and the head of int4 weights; None is graded: 8 bits for frequent tokens, as the
+            layers for rare ones.
         symmetric: int4's blocks have no zero points.
         activation_precision: what products see of activations; None is int16 for int8 weights, int8 for others.
         rounding: compensated is for int4 and mixed weights.
@@ -116,18 +119,21 @@ def recipe(
         layers = embedding = Floats(floats)
     else:
         layers = Blocks(8 if precision == "int8" else 4, block_size, _SCALES, symmetric)
-        # The vocabulary's matrix suffers most from 4 bits: on SmolLM2 they raise the mean KL from 0.31 to 0.44. In 8
-        # bits it does not feel larger blocks, which spare a head that is read for every token a tenth of its bytes. At
-        # 128 the kernel sums one row in another order than several: a batch would show in an answer's last bits.
+        # The vocabulary's matrix suffers most from 4 bits, nearly all of it in rows of frequent tokens: see `contents`.
+        # In 8 bits these do not feel larger blocks. At 128 the kernel sums one row in another order than several: a
+        # batch would show in an answer's last bits.
         wide = Blocks(8, _VOCABULARY_BLOCK, _SCALES)
         embedding = layers if precision == "int8" or vocabulary == "int4" else wide
+    rare = layers if precision == "int4" and vocabulary in (None, "graded") else embedding
     # Eight-bit weights are for those who want almost no loss, and int8 activations would lose more than they do: on
     # SmolLM2, mean KL 0.0046 and 94.0 % the same next token against 0.0010 and 98.0 % with two passes, at 1.5 times the
     # decode and 2.2 times the prefill time.
     if activation_precision is None:
         activation_precision = "int16" if precision == "int8" and target == "cpu" else "int8"
     two_pass = activation_precision == "int16"
-    return Recipe(precision, block_size, target, layers, embedding, _ACTIVATIONS[target], two_pass, rounding=rounding)
+    return Recipe(
+        precision, block_size, target, layers, embedding, rare, _ACTIVATIONS[target], two_pass, rounding=rounding
+    )
 
 
 def format_named(name: str) -> Format:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from bise_export.quant.formats import Format
 from bise_export.sources.weight import Float32, Weight
 
 
 @dataclass(frozen=True, slots=True)
 class Rounded:
-    """`stored`, each row rounded as `format` rounds it; `importance` as in `Format.encode`."""
+    """`stored`, some of its rows rounded as `format` rounds them; `importance` as in `Format.encode`."""
 
     stored: Weight
     format: Format
     importance: Float32 | None
+    first_row: int
+    end_row: int
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -30,4 +34,14 @@ class Rounded:
         return self.stored.file
 
     def rows(self, start: int, stop: int) -> Float32:
-        return self.format.rounded(self.stored.rows(start, stop), self.importance)
+        values = self.stored.rows(start, stop)
+        rounded = slice(max(0, self.first_row - start), max(0, self.end_row - start))
+        if not values[rounded].size:
+            return values
+        return np.concatenate(
+            [
+                values[: rounded.start],
+                self.format.rounded(values[rounded], self.importance),
+                values[rounded.stop :],
+            ]
+        )

@@ -20,7 +20,7 @@ from math import prod
 import numpy as np
 
 from bise_export.agreement import compare
-from bise_export.contents import EMBEDDING, HEAD, Matrix
+from bise_export.contents import EMBEDDING, HEAD, Matrix, pieces_of
 from bise_export.quant.formats import Format
 from bise_export.quant.planner import Choice
 from bise_export.quant.recipes import PROBED
@@ -42,8 +42,8 @@ _SLABS, _SLAB_ROWS = 8, 32
 
 def importance_of(matrix: Matrix, mean_squares: Mapping[str, Float32], *, tied: bool) -> Float32 | None:
     """What an error in each of the matrix's columns costs; None for a table of embeddings that is nothing else."""
-    if matrix.name == HEAD or (matrix.name == EMBEDDING and tied):
-        return mean_squares["lm_head"]
+    if matrix.kind == "embedding":
+        return mean_squares[HEAD] if tied else None
     return mean_squares.get(matrix.parts[0].removesuffix(".weight"))
 
 
@@ -57,22 +57,31 @@ def losses(
 ) -> dict[str, float]:
     """The mean KL, in nats, that each matrix alone costs when it is stored as `PROBED`.
 
+    Embeddings are followed together; each piece of them costs its share of the prompts' tokens, since few of the rare
+    ones are among those that are followed.
+
     Args:
         importance: by matrix name, as its quantizer sees it.
-        prompts: of which the first tokens are read.
+        prompts: of which the first tokens are followed.
         advance: told the count of parameters each time some are done.
     """
+    occurring = [token for prompt in prompts for token in prompt]
     prompts = _read(spec, prompts)
     lengths = [len(prompt) for prompt in prompts]
 
-    def probed(matrix: Matrix) -> Reference:
-        form, columns = _probe(matrix), importance.get(matrix.name)
-        return Reference(spec, {**weights, **{part: Rounded(weights[part], form, columns) for part in matrix.parts}})
+    def probed(*some: Matrix) -> Reference:
+        found = dict(weights)
+        for matrix in some:
+            form, columns, end_row = _probe(matrix), importance.get(matrix.name), matrix.first_row + matrix.rows
+            for part in matrix.parts:
+                found[part] = Rounded(found[part], form, columns, matrix.first_row, end_row)
+        return Reference(spec, found)
 
     exact = Reference(spec, weights)
-    by_name = {matrix.name: matrix for matrix in matrices}
+    embeddings = pieces_of(matrices, EMBEDDING)
+    heads = pieces_of(matrices, EMBEDDING if spec.tied_embeddings else HEAD)
     x = exact.embedded(prompts)
-    states = {EMBEDDING: probed(by_name[EMBEDDING]).embedded(prompts)}
+    states = {EMBEDDING: probed(*embeddings).embedded(prompts)}
     for layer in range(spec.num_layers):
         states = dict(_through(exact, layer, states, lengths))
         for matrix in matrices:
@@ -81,16 +90,18 @@ def losses(
                 advance(matrix.rows * matrix.columns)
         x = exact.layer(layer, x, lengths)
     expected = list(exact.logits_of(x, lengths))
-    found = dict.fromkeys(states, exact)
-    head = EMBEDDING if spec.tied_embeddings else HEAD
-    found[head] = probed(by_name[head])
-    states.setdefault(head, x)
-    lost = {
-        name: compare(zip(prompts, expected, found[name].logits_of(state, lengths), strict=True)).mean_kl
-        for name, state in states.items()
-    }
-    advance(sum(by_name[name].rows * by_name[name].columns for name in {EMBEDDING, head}))
-    return lost
+
+    def lost(reference: Reference, state: Float32) -> float:
+        return compare(zip(prompts, expected, reference.logits_of(state, lengths), strict=True)).mean_kl
+
+    found = {name: lost(exact, state) for name, state in states.items()}
+    looked_up = found.pop(EMBEDDING)
+    for piece in embeddings:
+        found[piece.name] = looked_up * _share(piece, occurring, len(embeddings))
+    for piece in heads:
+        found[piece.name] = found.get(piece.name, 0.0) + lost(probed(piece), x)
+    advance(sum(piece.rows * piece.columns for piece in {*embeddings, *heads}))
+    return found
 
 
 def measuring_bytes(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> int:
@@ -118,7 +129,7 @@ def choices(
         loss: of the matrix as `PROBED`; see `losses`.
         alignment_bytes: to which the file rounds each tensor up.
     """
-    sample = np.concatenate(list(_sample([weights[part] for part in matrix.parts])))
+    sample = np.concatenate(list(_sample(matrix.stored(weights))))
     probed = _error(sample, _probe(matrix), importance)
     return [
         Choice(
@@ -141,6 +152,13 @@ def _read(spec: ModelSpec, prompts: Sequence[Sequence[int]]) -> list[Sequence[in
     if sum(map(prod, spec.weight_shapes().values())) > _LARGE_PARAMETERS:
         return [prompt[:_LARGE_TOKENS] for prompt in prompts[:_LARGE_PROMPTS]]
     return [prompt[:_TOKENS] for prompt in prompts]
+
+
+def _share(piece: Matrix, occurring: Sequence[int], pieces: int) -> float:
+    """Of the tokens that occur in texts, as it is expected of others: one that is in no text is expected still."""
+    ids = np.asarray(occurring)
+    own = np.count_nonzero((ids >= piece.first_row) & (ids < piece.first_row + piece.rows))
+    return (own + 1) / (len(occurring) + pieces)
 
 
 def _probe(matrix: Matrix) -> Format:

@@ -102,8 +102,7 @@ def _pieces(matrix: Matrix, weights: Mapping[str, Weight], chunk_bytes: int) -> 
     """(first row in the matrix, weight, first row in the weight, its end), a chunk each."""
     first_row = 0
     step = max(1, chunk_bytes // (4 * matrix.columns))
-    for part in matrix.parts:
-        weight = weights[part]
+    for weight in matrix.stored(weights):
         rows = weight.shape[0]
         for start in range(0, rows, step):
             yield first_row + start, weight, start, min(start + step, rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,34 @@ class Rows:
 
     def rows(self, start: int, stop: int) -> Float32:
         return self.whole.rows(self.first_row + start, self.first_row + stop)
+
+
+@dataclass(frozen=True, slots=True)
+class Stacked:
+    """Weights of as many columns, one below the other."""
+
+    pieces: Sequence[Weight]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(piece.shape[0] for piece in self.pieces), *self.pieces[0].shape[1:])
+
+    @property
+    def dtype(self) -> str:
+        return ", ".join(dict.fromkeys(piece.dtype for piece in self.pieces))
+
+    @property
+    def file(self) -> Path:
+        return self.pieces[0].file
+
+    def rows(self, start: int, stop: int) -> Float32:
+        found, first = [], 0
+        for piece in self.pieces:
+            begin, end = max(start - first, 0), min(stop - first, piece.shape[0])
+            if begin < end:
+                found.append(piece.rows(begin, end))
+            first += piece.shape[0]
+        return np.concatenate(found)
 
 
 @dataclass(frozen=True, slots=True)

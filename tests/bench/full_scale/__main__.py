@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=synthetic.MISTRAL_SMALL_3.num_layers)
     parser.add_argument("--max-memory", default="4GiB")
     parser.add_argument("--block-size", type=int, default=128)
-    parser.add_argument("--vocabulary", choices=("int4", "int8"), default="int8")
+    parser.add_argument("--vocabulary", choices=("int4", "int8", "graded"), default="graded")
     parser.add_argument("--kills", type=int, default=0, help="of a second export, whose bytes must be the first's")
     parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
     parser.add_argument("--tokens", type=int, default=32, help="of the chat's answer")

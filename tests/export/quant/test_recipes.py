@@ -9,19 +9,20 @@ from bise_export.quant.recipes import recipe
 
 
 @pytest.mark.parametrize(
-    ("precision", "vocabulary", "layers", "embedding"),
+    ("precision", "vocabulary", "layers", "embedding", "rare"),
     [
-        ("int4", None, "int4 block 32", "int8 block 64"),
-        ("int4", "int8", "int4 block 32", "int8 block 64"),
-        ("int4", "int4", "int4 block 32", "int4 block 32"),
-        ("int8", None, "int8 block 32", "int8 block 32"),
-        ("fp16", None, "fp16", "fp16"),
-        ("fp32", None, "fp32", "fp32"),
+        ("int4", None, "int4 block 32", "int8 block 64", "int4 block 32"),
+        ("int4", "graded", "int4 block 32", "int8 block 64", "int4 block 32"),
+        ("int4", "int8", "int4 block 32", "int8 block 64", "int8 block 64"),
+        ("int4", "int4", "int4 block 32", "int4 block 32", "int4 block 32"),
+        ("int8", None, "int8 block 32", "int8 block 32", "int8 block 32"),
+        ("fp16", None, "fp16", "fp16", "fp16"),
+        ("fp32", None, "fp32", "fp32", "fp32"),
     ],
 )
-def test_what_is_stored_how(precision, vocabulary, layers, embedding):
+def test_what_is_stored_how(precision, vocabulary, layers, embedding, rare):
     found = recipe(precision, 32, "cpu", None, vocabulary)
-    assert (found.layers.name, found.embedding.name) == (layers, embedding)
+    assert (found.layers.name, found.embedding.name, found.rare.name) == (layers, embedding, rare)
 
 
 @pytest.mark.parametrize("precision", ["int8", "fp16", "fp32"])

@@ -28,6 +28,14 @@ def spec(request):
     )
 
 
+def rounded(weights, importance, *matrices):
+    found = dict(weights)
+    for each in matrices:
+        form, rows = PROBED.dividing(each.columns), (each.first_row, each.first_row + each.rows)
+        found |= {part: Rounded(found[part], form, importance.get(each.name), *rows) for part in each.parts}
+    return found
+
+
 def test_each_loss_is_that_of_the_model_with_this_matrix_rounded(spec):
     weights, matrices = weights_of(spec), contents.matrices(spec, recipe("mixed", 32, "cpu"))
     squares = calibrate(spec, weights, PROMPTS).mean_squares
@@ -42,19 +50,36 @@ def test_each_loss_is_that_of_the_model_with_this_matrix_rounded(spec):
 
     assert sum(done) == sum(each.rows * each.columns for each in matrices)
     exact = Reference(spec, weights).logits(READ)
-    for matrix in matrices:
-        form, columns = PROBED.dividing(matrix.columns), importance.get(matrix.name)
-        rounded = {part: Rounded(weights[part], form, columns) for part in matrix.parts}
-        found = Reference(spec, {**weights, **rounded}).logits(READ)
-        assert lost[matrix.name] == pytest.approx(compare(zip(READ, exact, found, strict=True)).mean_kl, rel=1e-3), (
-            matrix.name
-        )
-        assert lost[matrix.name] > 0
+
+    def alone(logits):
+        return compare(zip(READ, exact, logits, strict=True)).mean_kl
+
+    expected = {
+        each.name: alone(Reference(spec, rounded(weights, importance, each)).logits(READ))
+        for each in matrices
+        if each.kind not in ("embedding", "head")
+    }
+    # Of the prompts' 48 tokens, 46 are of the first piece.
+    embeddings, plain = contents.pieces_of(matrices, contents.EMBEDDING), Reference(spec, weights)
+    states = Reference(spec, rounded(weights, importance, *embeddings)).embedded(READ)
+    lengths = [len(prompt) for prompt in READ]
+    for layer in range(spec.num_layers):
+        states = plain.layer(layer, states, lengths)
+    looked_up = alone(plain.logits_of(states, lengths))
+    for each, share in zip(embeddings, (47 / 50, 3 / 50), strict=True):
+        expected[each.name] = looked_up * share
+    hidden = plain.hidden(READ)
+    for each in contents.pieces_of(matrices, contents.EMBEDDING if spec.tied_embeddings else contents.HEAD):
+        as_head = alone(Reference(spec, rounded(weights, importance, each)).each_projected(hidden))
+        expected[each.name] = expected.get(each.name, 0.0) + as_head
+    assert lost == pytest.approx(expected, rel=1e-3)
+    assert min(lost.values()) > 0
 
 
 def test_finer_formats_take_more_and_lose_less():
     spec = tiny.LLAMA
     matrix = contents.matrices(spec, recipe("mixed", 32, "cpu"))[-1]
+    assert matrix.kind == "mlp"
 
     found = choices(matrix, weights_of(spec), None, 0.5, candidates(32, matrix.kind, matrix.columns), 1)
 
@@ -69,9 +94,10 @@ def test_finer_formats_take_more_and_lose_less():
 
 def test_importance_is_of_what_the_columns_are_multiplied_with():
     spec, squares = tiny.LLAMA, {"lm_head": np.ones(1), "model.layers.0.self_attn.q_proj": np.ones(2)}
-    embedding, first, *_ = contents.matrices(spec, recipe("mixed", 32, "cpu"))
+    embedding, rare, first, *_ = contents.matrices(spec, recipe("mixed", 32, "cpu"))
 
     assert importance_of(embedding, squares, tied=True) is squares["lm_head"]
+    assert importance_of(rare, squares, tied=True) is squares["lm_head"]
     assert importance_of(embedding, squares, tied=False) is None
     assert importance_of(first, squares, tied=True) is squares["model.layers.0.self_attn.q_proj"]
 
