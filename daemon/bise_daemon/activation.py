@@ -96,11 +96,13 @@ class Relay:
         if self._server is not None:
             self._server.close()
 
-    def stop(self) -> None:
+    async def stop(self) -> None:
         """Ends all connections."""
         self.rest()
-        for end in list(self._ends):
-            end.transport.close()
+        for end in self._ends:
+            end.transport.abort()
+        while self._ends:
+            await asyncio.sleep(0)  # until the event loop has let go of them
 
     def _opened(self, caller: _End) -> None:
         caller.transport.pause_reading()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -56,7 +56,7 @@ class Listener:
             AddressInUseError, OSError: it can't listen there.
         """
         given, wanted = self._given, self._config.now.listen
-        with ExitStack() as stack:
+        async with AsyncExitStack() as stack:
             inner = None if given is None else stack.enter_context(private_address())
             address = inner or wanted
             stack.enter_context(own_socket(address))
@@ -70,7 +70,7 @@ class Listener:
                 if given is not None and inner is not None:
                     relay = Relay(given, inner)
                     await relay.start()
-                    stack.callback(relay.stop)
+                    stack.push_async_callback(relay.stop)
                     self._relays.append(relay)
                 elif isinstance(wanted, TcpAddress):
                     wanted = TcpAddress(wanted.host, port)

@@ -31,11 +31,6 @@ class ServiceManager:
         if address is not None and not address.startswith(("/", "@")):
             raise ValueError(f"{_NOTIFY_SOCKET}: expected an absolute path or @name, got {address!r}. Unset it.")
         self._address = address
-        self._socket = (
-            None if address is None else socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-        )
-        if self._socket is not None:
-            self._socket.setblocking(False)
         self._is_deaf = False
         self.watchdog_s = watchdog_s
 
@@ -79,11 +74,13 @@ class ServiceManager:
         self._tell("WATCHDOG=1")
 
     def _tell(self, *lines: str) -> None:
-        if self._socket is None or self._address is None:
+        if self._address is None:
             return
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
-            self._socket.sendto("\n".join(lines).encode(), address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaking:
+                speaking.setblocking(False)
+                speaking.sendto("\n".join(lines).encode(), address)
         except OSError as error:
             if not self._is_deaf:
                 logger.warning("%s: the service manager does not listen: %s", self._address, error.strerror)

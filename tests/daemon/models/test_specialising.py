@@ -154,6 +154,18 @@ def test_files_that_are_not_as_they_were_written_are_not_used(
     assert "so its weights are repacked: not now" in caplog.text
 
 
+def test_they_are_ones_own_whatever_files_are_by_default(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.rmtree(files(bundle))
+    before = os.umask(0o002)
+    try:
+        assert load(bundle).specialised
+    finally:
+        os.umask(before)
+    caplog.clear()
+    assert load(bundle).specialised
+    assert "not used" not in caplog.text
+
+
 def test_they_are_made_again(bundle: Path) -> None:
     shorten(files(bundle))
     assert load(bundle).specialised
