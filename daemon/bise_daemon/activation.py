@@ -105,26 +105,17 @@ class Relay:
             await asyncio.sleep(0)  # until the event loop has let go of them
 
     def _opened(self, caller: _End) -> None:
-        caller.transport.pause_reading()
         task = asyncio.ensure_future(self._connect(caller))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, caller: _End) -> None:
-        def opened(inner: _End) -> None:
-            inner.other, caller.other = caller, inner
-
         try:
             await asyncio.get_running_loop().create_unix_connection(
-                lambda: _End(self._ends, opened), str(self._target.path)
+                lambda: _End(self._ends, caller.join), str(self._target.path)
             )
         except OSError:
             caller.transport.close()  # gRPC stopped
-            return
-        if caller in self._ends:
-            caller.transport.resume_reading()
-        elif caller.other is not None:
-            caller.other.transport.close()
 
 
 class _End(asyncio.Protocol):
@@ -136,6 +127,17 @@ class _End(asyncio.Protocol):
         self._ends = ends
         self._opened = opened
         self.other: _End | None = None
+        self._early = b""
+
+    def join(self, other: _End) -> None:
+        """Has both ends pass on what comes in, beginning with what came before."""
+        if self.transport.is_closing():
+            other.transport.close()
+            return
+        self.other, other.other = other, self
+        other.transport.write(self._early)
+        self._early = b""
+        self.transport.resume_reading()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -144,8 +146,12 @@ class _End(asyncio.Protocol):
         self._opened(self)
 
     def data_received(self, data: bytes) -> None:
-        assert self.other is not None
-        self.other.transport.write(data)
+        if self.other is None:
+            # Pausing before the first piece does not hold in every release of asyncio.
+            self._early += data
+            self.transport.pause_reading()
+        else:
+            self.other.transport.write(data)
 
     def pause_writing(self) -> None:
         assert self.other is not None

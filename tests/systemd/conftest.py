@@ -50,7 +50,6 @@ class Device:
             "listen": "unix:///run/bise/bise.sock",
             "state_dir": "/var/lib/bise",
             "cache_dir": "/var/cache/bise",
-            "threads": 2,
             **settings,
         }
         self.machine.write(CONFIG, "".join(f"{name}: {value}\n" for name, value in settings.items()))

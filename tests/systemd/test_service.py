@@ -24,6 +24,8 @@ def test_a_start_is_over_when_the_model_answers(device: Device) -> None:
             assert answers(client)
         journal.until("answered its self-test")
         journal.until("Started bise")
+    # Nothing of what it needs is forbidden to it.
+    assert not [line for line in journal.lines if "not permitted" in line or "WARNING" in line]
 
 
 def test_a_killed_daemon_is_back(device: Device) -> None:
