@@ -32,6 +32,7 @@ def serve(
     from bise_daemon.loading import LoadingStalledError
     from bise_daemon.server import serve as run
     from bise_daemon.socket_lock import AddressInUseError
+    from bise_daemon.systemd import ManagerError
     from bise_proto.bundle import BundleError
 
     # Who ends a daemon that is stuck (systemd's watchdog, with SIGABRT) leaves in the log where each thread was.
@@ -61,6 +62,7 @@ def serve(
         SessionError,
         LoadingStalledError,
         ActivationError,
+        ManagerError,
         CanaryError,
         AddressInUseError,
         OSError,

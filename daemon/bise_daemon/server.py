@@ -147,7 +147,7 @@ class Server:
         # Its first verdict is there before the first request can be.
         revival = Revival(model.prefixes, model.store, model.cache, engine)
         governing = asyncio.create_task(self._govern(model, reception, revival))
-        feeding = asyncio.create_task(self._feed_watchdog(engine))
+        feeding = asyncio.create_task(self._feed_watchdog(engine, reception.longest_step_ms))
         try:
             await self._test(model, dispatcher)
             self._stage.serve(Serving(model, dispatcher, reception))
@@ -185,10 +185,16 @@ class Server:
             raise CanaryError(f"expected a token of the model within {_TEST_PATIENCE_S:.0f} s, got none") from None
         logger.info("%s answered its self-test in %.0f ms", model.bundle.name, took_ms)
 
-    async def _feed_watchdog(self, engine: Engine) -> None:
+    async def _feed_watchdog(self, engine: Engine, longest_step_ms: float) -> None:
         """Has the engine tell the manager that it is alive: the question comes by the clock, the answer does not."""
         if (watchdog_s := self._manager.watchdog_s) is None:
             return
+        if watchdog_s * 1e3 < _BEATS * longest_step_ms:
+            logger.warning(
+                "the watchdog's time, %g s, is short for steps of %.0f ms. Raise WatchdogSec.",
+                watchdog_s,
+                longest_step_ms,
+            )
         while True:
             engine.beat(self._manager.alive)
             await asyncio.sleep(watchdog_s / _BEATS)
@@ -251,7 +257,7 @@ async def serve(config: DaemonConfig, reread: Callable[[], DaemonConfig]) -> Non
         reread: the config as it is written when SIGHUP comes.
 
     Raises:
-        ActivationError, ValueError: what systemd handed over can't be used.
+        ActivationError, ManagerError: what systemd handed over can't be used.
         BaseException: see `Server.run`.
     """
     set_log_level(config)

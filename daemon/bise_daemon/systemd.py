@@ -13,6 +13,10 @@ logger = logging.getLogger(__name__)
 _NOTIFY_SOCKET, _WATCHDOG_USEC, _WATCHDOG_PID = "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"
 
 
+class ManagerError(ValueError):
+    """The environment names a service manager that can't be told anything."""
+
+
 class ServiceManager:
     """Who started the daemon and wants to know how it is; where nobody does, nothing is said.
 
@@ -24,12 +28,12 @@ class ServiceManager:
         watchdog_s: it ends the daemon when nothing says `alive` for so long; None where it does not watch.
 
     Raises:
-        ValueError: the address is of another kind.
+        ManagerError: the address is of another kind.
     """
 
     def __init__(self, address: str | None = None, watchdog_s: float | None = None) -> None:
         if address is not None and not address.startswith(("/", "@")):
-            raise ValueError(f"{_NOTIFY_SOCKET}: expected an absolute path or @name, got {address!r}. Unset it.")
+            raise ManagerError(f"{_NOTIFY_SOCKET}: expected an absolute path or @name, got {address!r}. Unset it.")
         self._address = address
         self._is_deaf = False
         self.watchdog_s = watchdog_s
@@ -39,14 +43,14 @@ class ServiceManager:
         """The manager that the environment names. It is taken out of there: children are not the service.
 
         Raises:
-            ValueError: what is named can't be used.
+            ManagerError: what is named can't be used.
         """
         address = environment.pop(_NOTIFY_SOCKET, None)
         watchdog_us, pid = environment.pop(_WATCHDOG_USEC, None), environment.pop(_WATCHDOG_PID, None)
         if watchdog_us is None or pid not in (None, str(os.getpid())):
             return cls(address)
         if not watchdog_us.isascii() or not watchdog_us.isdecimal() or not int(watchdog_us):
-            raise ValueError(f"{_WATCHDOG_USEC}: expected microseconds, got {watchdog_us!r}. Unset it.")
+            raise ManagerError(f"{_WATCHDOG_USEC}: expected microseconds, got {watchdog_us!r}. Unset it.")
         return cls(address, int(watchdog_us) / 1e6)
 
     def status(self, text: str) -> None:

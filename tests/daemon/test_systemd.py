@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bise_daemon.systemd import ServiceManager
+from bise_daemon.systemd import ManagerError, ServiceManager
 
 
 @pytest.fixture(params=["path", "abstract"])
@@ -60,7 +60,7 @@ def test_where_nobody_watches_nothing_is_fed(environment: dict[str, str]) -> Non
     "environment", [{"NOTIFY_SOCKET": "notify"}, {"WATCHDOG_USEC": "soon"}, {"WATCHDOG_USEC": "0"}]
 )
 def test_an_environment_that_makes_no_sense_is_refused(environment: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"expected .*, got .* Unset it"):
+    with pytest.raises(ManagerError, match=r"expected .*, got .* Unset it"):
         ServiceManager.from_environment(environment)
 
 

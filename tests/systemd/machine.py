@@ -92,6 +92,8 @@ def machine() -> Iterator[Machine]:
     """
     if not SYSTEMD.exists():
         raise NoMachineError(f"expected {SYSTEMD}, which is in the package systemd")
+    if missing := [name for name in ("unshare", "nsenter") if shutil.which(name) is None]:
+        raise NoMachineError(f"expected the command {missing[0]}, which is in the package util-linux")
     folder = Path(tempfile.mkdtemp(prefix="bise-machine-"))
     group = folder.name
     boot = subprocess.Popen(
