@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export BISE_CACHE := $(CURDIR)/.cache
 MODEL := $(BISE_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup demo test lint types proto bench bench-latency
+.PHONY: setup demo test lint types proto bench bench-latency deb
 
 setup: $(VENV)/.installed $(MODEL)
 
@@ -53,3 +53,7 @@ bench-latency: setup $(VENV)/.bench $(VENV)/.llama-server
 	$(BIN)/python -m tests.bench.latency.virtual
 	$(BIN)/python -m tests.bench promises
 	$(BIN)/python -m tests.bench.latency
+
+# A package for this machine's architecture and Python, in dist/; tests/systemd/test_deb.py installs what is there.
+deb: $(VENV)/.installed
+	deploy/deb/build.sh $(BIN)/pip

@@ -13,6 +13,7 @@ from typing import Any
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.config.load import config_from_flags
 from bise_daemon.engine.kv import KvCache
+from bise_daemon.loading import Loading
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Reading
 from bise_daemon.models.model import Model, load_model
@@ -51,9 +52,9 @@ class SimulatedMemory:
         self.free_bytes = free_bytes
         self._cache: KvCache | None = None
 
-    def load(self, config: DaemonConfig) -> Model:
+    def load(self, config: DaemonConfig, loading: Loading) -> Model:
         """Loads a model, by the real machine's memory, and counts its cache from then on."""
-        model = load_model(config)
+        model = load_model(config, loading)
         self._cache = model.cache
         return model
 

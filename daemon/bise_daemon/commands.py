@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import logging
 import sys
 from pathlib import Path
@@ -22,15 +23,22 @@ def serve(
 ) -> None:
     """Serve a bundle over gRPC until SIGTERM."""
     # Imported here, so that `bise --help` is quick.
+    from bise_daemon.activation import ActivationError
+    from bise_daemon.canary import CanaryError
+    from bise_daemon.config.daemon import DaemonConfig
     from bise_daemon.config.load import config_from_flags, load_config
     from bise_daemon.config.problem import ConfigError
     from bise_daemon.engine.session import SessionError
+    from bise_daemon.loading import LoadingStalledError
     from bise_daemon.server import serve as run
     from bise_daemon.socket_lock import AddressInUseError
+    from bise_daemon.systemd import ManagerError
     from bise_proto.bundle import BundleError
 
+    # Who ends a daemon that is stuck (systemd's watchdog, with SIGABRT) leaves in the log where each thread was.
+    faulthandler.enable()
     logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO,
+        level=logging.INFO,
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
@@ -40,11 +48,25 @@ def serve(
         "slots": slots,
         "context": context,
         "threads": threads,
+        "log_level": "debug" if verbose else None,
     }
+
+    def read() -> DaemonConfig:
+        return config_from_flags(flags) if config is None else load_config(config, flags)
+
     try:
-        settings = config_from_flags(flags) if config is None else load_config(config, flags)
-        asyncio.run(run(settings))
-    except (ConfigError, BundleError, SessionError, AddressInUseError, OSError) as error:
+        asyncio.run(run(read(), read))
+    except (
+        ConfigError,
+        BundleError,
+        SessionError,
+        LoadingStalledError,
+        ActivationError,
+        ManagerError,
+        CanaryError,
+        AddressInUseError,
+        OSError,
+    ) as error:
         for line in str(error).splitlines():
             typer.echo(f"bise serve: {line}", err=True)
         raise typer.Exit(1) from None

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
+import socket
+import sys
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any
 
-import grpc
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
-
+from bise_daemon.activation import inherited_socket
 from bise_daemon.admission import Capacity
-from bise_daemon.config.address import Address, TcpAddress
+from bise_daemon.canary import CanaryError, sing
+from bise_daemon.config.address import Address
 from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.config.live import LiveConfig
+from bise_daemon.config.problem import ConfigError
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.loop import Deliver, Engine, clock_ms
+from bise_daemon.listener import Listener
+from bise_daemon.loader import Load, Loader
 from bise_daemon.memory.governor import Governor, MemoryLevel, Rules
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Reading
@@ -26,24 +31,19 @@ from bise_daemon.prefixes.revival import Revival
 from bise_daemon.reception import Reception
 from bise_daemon.scheduler.checked import CheckedScheduler
 from bise_daemon.scheduler.scheduler import Scheduler
-from bise_daemon.service import InferenceService
 from bise_daemon.serving import Serving, Stage
-from bise_daemon.socket_lock import own_socket
-from bise_daemon.status import DeviceService
-from bise_proto.v1 import device_pb2, device_pb2_grpc, inference_pb2, inference_pb2_grpc
+from bise_daemon.systemd import ServiceManager
 
 logger = logging.getLogger(__name__)
 
-_SERVICES = tuple(
-    proto.DESCRIPTOR.services_by_name[name].full_name
-    for proto, name in ((inference_pb2, "Inference"), (device_pb2, "Device"))
-)
-# The transport's own limit is looser than ours, so that a message a little too large gets our explained refusal.
-_TRANSPORT_SLACK = 4
 # The context limit must follow the memory there is within a second; a reading takes a millisecond.
 _GOVERN_INTERVAL_S = 0.25
-# Time for calls to notice that their request was aborted.
-_STOP_GRACE_S = 2.0
+# One step of two tokens; where it takes longer than that, nothing can be served.
+_TEST_PATIENCE_S = 60.0
+# Within the watchdog's time: a step that takes half of it is no reason to be ended.
+_BEATS = 4
+# Beyond what the drain may take: for the last calls, and for memory to be given back.
+_ENDING_S = 15.0
 
 
 class Server:
@@ -53,23 +53,37 @@ class Server:
         config: what to serve, and where.
         load: turns the config into a model; runs in a thread.
         read: the memory there is.
+        manager: hears of each turn of the daemon's life.
+        given: a socket that listens already at the config's address. Requests wait there while the model loads.
+        reread: the config as it is written now.
     """
 
     def __init__(
         self,
         config: DaemonConfig,
-        load: Callable[[DaemonConfig], Model] = load_model,
+        load: Load = load_model,
         read: Callable[[], Reading] = read_memory,
+        manager: ServiceManager | None = None,
+        given: socket.socket | None = None,
+        reread: Callable[[], DaemonConfig] | None = None,
     ) -> None:
-        self._config = config
-        self._load = load
+        self._config = LiveConfig(config)
         self._read = read
-        self._stage = Stage()
-        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
+        self._manager = manager or ServiceManager()
+        self._reread = reread or (lambda: config)
+        self._loader = Loader(load, self._manager)
+        self._stage = Stage(0 if given is None else config.slots + config.max_queue)
+        self._listener = Listener(self._config, self._stage, given)
+        self._refused_config = ""
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
         self.listening: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
         """The address in use, once there is one: a TCP port 0 is resolved."""
+
+    @property
+    def left_behind(self) -> bool:
+        """Whether a thread goes on that can't be ended; see `Loader`."""
+        return self._loader.left_behind
 
     def stop(self) -> None:
         """Begins the drain; `run` returns when it is over. Called again, it ends the drain at once."""
@@ -79,48 +93,42 @@ class Server:
         """Serves until `stop`, or until the engine fails, or memory can't be read any more.
 
         Raises:
-            BundleError, SessionError: the bundle can't be served.
+            BundleError, SessionError, LoadingStalledError, CanaryError: the bundle can't be served.
             AddressInUseError, OSError: nor the address.
             BaseException: what ended the engine, or the reading of memory.
         """
-        with own_socket(self._config.listen):
-            grpc_server = await self._listen()
+        async with self._listener.listening() as address:
+            self.listening.set_result(address)
+            logger.info("listening on %s", address)
+            await self._listener.report(serving=False)
             try:
-                await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
-                model = await asyncio.to_thread(self._load, self._config)
-                if not self._stopping.is_set():
+                if (model := await self._loader.load(self._config.now, self._stopping)) is not None:
                     await self._serve(model)
             finally:
-                await grpc_server.stop(_STOP_GRACE_S)
+                self._manager.stopping("Stopping", _ENDING_S)
 
-    async def _listen(self) -> grpc.aio.Server:
-        config = self._config
-        server = grpc.aio.server(
-            options=[
-                ("grpc.max_receive_message_length", config.max_message_bytes * _TRANSPORT_SLACK),
-                # Two daemons on one port would share its callers at random.
-                ("grpc.so_reuseport", 0),
-            ]
-        )
-        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(self._stage, config), server)
-        device_pb2_grpc.add_DeviceServicer_to_server(DeviceService(self._stage), server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+    def reload(self) -> None:
+        """Reads the config again and takes over what can change now; if anything else differs, all stays as it was."""
+        serving = self._stage.current
+        if serving is None or self._stage.draining:
+            logger.warning("not reloaded: the daemon does not serve just now")
+            return
+        self._manager.reloading()
         try:
-            port = server.add_insecure_port(config.listen.target)
-        except RuntimeError as error:
-            raise OSError(f"{config.listen}: can't listen: {error}. Choose another address with --listen.") from error
-        await server.start()
-        address = config.listen
-        if isinstance(address, TcpAddress):
-            address = TcpAddress(address.host, port)
-        self.listening.set_result(address)
-        logger.info("listening on %s", address)
-        return server
+            changed = self._config.replace(self._reread())
+        except ConfigError as error:
+            self._refused_config = f"; the new configuration is refused: {error}"
+            logger.error("the configuration stays as it was: %s", error)
+        else:
+            self._refused_config = ""
+            set_log_level(self._config.now)
+            told = ", ".join(f"{name} {value}" for name, value in changed.items())
+            logger.info("the configuration was read again: %s", told or "nothing changed")
+        self._manager.ready(self._summary(serving.model, serving.reception.level))
 
     async def _serve(self, model: Model) -> None:
         def make_engine(deliver: Deliver) -> Engine:
-            make_scheduler = CheckedScheduler if self._config.check_integrity else Scheduler
+            make_scheduler = CheckedScheduler if self._config.now.check_integrity else Scheduler
             scheduler = make_scheduler(model.limits, model.costs)
             for prefix in model.prefixes:
                 scheduler.pin(prefix.slot, prefix.tokens)
@@ -132,16 +140,19 @@ class Server:
             model.limits,
             model.limits.context_tokens,
             model.bundle.architecture.vocab_size,
-            model.limits.slots + self._config.max_queue,
+            model.limits.slots + self._config.now.max_queue,
         )
         reception = Reception(capacity, dispatcher, model.costs, clock_ms)
         engine.start()
         # Its first verdict is there before the first request can be.
         revival = Revival(model.prefixes, model.store, model.cache, engine)
         governing = asyncio.create_task(self._govern(model, reception, revival))
+        feeding = asyncio.create_task(self._feed_watchdog(engine, reception.longest_step_ms))
         try:
+            await self._test(model, dispatcher)
             self._stage.serve(Serving(model, dispatcher, reception))
-            await self._report(health_pb2.HealthCheckResponse.SERVING)
+            await self._listener.report(serving=True)
+            self._manager.ready(self._summary(model, reception.level))
             logger.info(
                 "serving %s: %s, loaded in %.0f ms (%.0f ms of it measuring steps), context limit %d tokens, %d slots",
                 model.bundle.name,
@@ -154,15 +165,44 @@ class Server:
             engine_ended = asyncio.shield(asyncio.wrap_future(engine.ended))
             await _first(self._stopping.wait(), engine_ended, asyncio.shield(governing))
             self._stage.drain()
-            await self._health.enter_graceful_shutdown()
+            await self._listener.drain()
             if not engine.ended.done():
                 await self._drain(dispatcher)
         finally:
             governing.cancel()
+            feeding.cancel()
             await asyncio.to_thread(engine.stop)
         engine.ended.result()
         with suppress(asyncio.CancelledError):
             await governing
+
+    async def _test(self, model: Model, dispatcher: Dispatcher) -> None:
+        """Has the model generate a token, as it will for others: whoever is told that it serves can rely on it."""
+        self._manager.loading(f"Loading {model.bundle.name}: asking it for a token", _TEST_PATIENCE_S)
+        try:
+            took_ms = await asyncio.wait_for(sing(model, dispatcher), _TEST_PATIENCE_S)
+        except TimeoutError:
+            raise CanaryError(f"expected a token of the model within {_TEST_PATIENCE_S:.0f} s, got none") from None
+        logger.info("%s answered its self-test in %.0f ms", model.bundle.name, took_ms)
+
+    async def _feed_watchdog(self, engine: Engine, longest_step_ms: float) -> None:
+        """Has the engine tell the manager that it is alive: the question comes by the clock, the answer does not."""
+        if (watchdog_s := self._manager.watchdog_s) is None:
+            return
+        if watchdog_s * 1e3 < _BEATS * longest_step_ms:
+            logger.warning(
+                "the watchdog's time, %g s, is short for steps of %.0f ms. Raise WatchdogSec.",
+                watchdog_s,
+                longest_step_ms,
+            )
+        while True:
+            engine.beat(self._manager.alive)
+            await asyncio.sleep(watchdog_s / _BEATS)
+
+    def _summary(self, model: Model, level: MemoryLevel) -> str:
+        """The daemon's state in a line for people."""
+        what = f"{model.bundle.name} {model.bundle.version}".rstrip()
+        return f"Serving {what} on {self._config.now.listen}; memory {level.name}{self._refused_config}"
 
     async def _govern(self, model: Model, reception: Reception, revival: Revival) -> None:
         """Follows the memory there is for as long as the model is served."""
@@ -180,19 +220,19 @@ class Server:
             if verdict.level is not level:
                 level = verdict.level
                 logger.warning("memory is %s (%s)", level.name, verdict.cause or "recovered")
+                if self._stage.current is not None:
+                    self._manager.status(self._summary(model, level))
             if level is MemoryLevel.NORMAL:
                 revival.go_on(verdict.kv_budget_tokens)
             await asyncio.sleep(_GOVERN_INTERVAL_S)
 
     async def _drain(self, dispatcher: Dispatcher) -> None:
         logger.info("draining: %d requests open", dispatcher.open_requests)
-        await _first(dispatcher.wait_idle(), self._hurrying.wait(), timeout_s=self._config.drain_timeout_s)
+        timeout_s = self._config.now.drain_timeout_s
+        self._manager.stopping(f"Draining: {dispatcher.open_requests} requests open", timeout_s + _ENDING_S)
+        await _first(dispatcher.wait_idle(), self._hurrying.wait(), timeout_s=timeout_s)
         if dispatcher.open_requests:
             logger.warning("the drain ended with %d requests open; they fail with DRAINING", dispatcher.open_requests)
-
-    async def _report(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
-        for service in ("", *_SERVICES):
-            await self._health.set(service, status)
 
 
 async def _first(*waits: Awaitable[Any], timeout_s: float | None = None) -> None:
@@ -203,10 +243,35 @@ async def _first(*waits: Awaitable[Any], timeout_s: float | None = None) -> None
         future.cancel()
 
 
-async def serve(config: DaemonConfig) -> None:
-    """Runs a daemon until SIGTERM or SIGINT, then drains it."""
-    server = Server(config)
+def set_log_level(config: DaemonConfig) -> None:
+    """Has the daemon's own loggers say as much as the config wants."""
+    logging.getLogger("bise_daemon").setLevel(config.log_level.upper())
+
+
+async def serve(config: DaemonConfig, reread: Callable[[], DaemonConfig]) -> None:
+    """Runs a daemon as the process that it is in: until SIGTERM or SIGINT, then drains it.
+
+    Ends the process itself where a load can't be ended.
+
+    Args:
+        reread: the config as it is written when SIGHUP comes.
+
+    Raises:
+        ActivationError, ManagerError: what systemd handed over can't be used.
+        BaseException: see `Server.run`.
+    """
+    set_log_level(config)
+    given = inherited_socket(config.listen)
+    server = Server(config, manager=ServiceManager.from_environment(), given=given, reread=reread)
     loop = asyncio.get_running_loop()
     for signal_number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(signal_number, server.stop)
-    await server.run()
+    loop.add_signal_handler(signal.SIGHUP, server.reload)
+    try:
+        await server.run()
+    finally:
+        if server.left_behind:
+            error = sys.exception()
+            logger.log(logging.ERROR if error else logging.INFO, "ended while loading: %s", error or "asked to stop")
+            logging.shutdown()
+            os._exit(error is not None)

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from bise_daemon.chat.message import Message, Prompt
 from bise_daemon.chat.truncation import truncate_oldest
-from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.config.live import LiveConfig
 from bise_daemon.engine.detokenize import StopMatcher
 from bise_daemon.engine.events import Event, Failed, Finish, Finished
 from bise_daemon.engine.generation import Generation, Piece
@@ -39,10 +39,9 @@ _READING_GRACE_MS = 5000.0
 class InferenceService(inference_pb2_grpc.InferenceServicer):
     """`bise.v1.Inference`."""
 
-    def __init__(self, stage: Stage, config: DaemonConfig) -> None:
+    def __init__(self, stage: Stage, config: LiveConfig) -> None:
         self._stage = stage
-        self._max_message_bytes = config.max_message_bytes
-        self._default_timeout_ms = config.default_timeout_s * 1e3
+        self._config = config
 
     async def Generate(  # noqa: N802 - the proto's name
         self, request: inference_pb2.GenerateRequest, context: Context
@@ -84,7 +83,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
 
         try:
-            serving = self._stage.serving()
+            serving = await self._served(context)
             prompt = await self._encode(serving, encode, request)
         except RequestError as error:
             await abort(context, error)
@@ -107,7 +106,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         arrived_ms = clock_ms()
         options = request.options
         try:
-            serving = self._stage.serving()
+            serving = await self._served(context)
         except RequestError as error:
             await abort(context, error)
         reception, tokenizer = serving.reception, serving.model.tokenizer
@@ -156,15 +155,19 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         ends = [] if remaining_s is None else [clock_ms() + usable_ms(remaining_s * 1e3, step_ms)]
         if options.budget.HasField("total_ms"):
             ends.append(arrived_ms + options.budget.total_ms)
-        return min(ends, default=arrived_ms + self._default_timeout_ms)
+        return min(ends, default=arrived_ms + self._config.now.default_timeout_s * 1e3)
+
+    async def _served(self, context: Context) -> Serving:
+        remaining_s: float | None = context.time_remaining()
+        return await self._stage.served(self._config.now.default_timeout_s if remaining_s is None else remaining_s)
 
     async def _encode(self, serving: Serving, encode: Encode, request: ProtoRequest) -> Prompt:
-        size_bytes = request.ByteSize()
-        if size_bytes > self._max_message_bytes:
+        size_bytes, most_bytes = request.ByteSize(), self._config.now.max_message_bytes
+        if size_bytes > most_bytes:
             raise RequestError(
                 Reason.MESSAGE_TOO_LARGE,
-                f"expected a request of at most {self._max_message_bytes} bytes, got {size_bytes}. Send less text.",
-                numbers={"size_bytes": size_bytes, "max_message_bytes": self._max_message_bytes},
+                f"expected a request of at most {most_bytes} bytes, got {size_bytes}. Send less text.",
+                numbers={"size_bytes": size_bytes, "max_message_bytes": most_bytes},
             )
         if size_bytes <= _INLINE_BYTES:
             return encode(serving)

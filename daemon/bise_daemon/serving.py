@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 from bise_daemon.engine.dispatcher import Dispatcher
@@ -22,10 +24,17 @@ class Serving:
 
 
 class Stage:
-    """Loading, then serving, then draining; each step is taken once, by the server."""
+    """Loading, then serving, then draining; each step is taken once, by the server.
 
-    def __init__(self) -> None:
+    Args:
+        most_waiting: requests that may wait while the model loads; others are refused.
+    """
+
+    def __init__(self, most_waiting: int = 0) -> None:
         self._serving: Serving | None = None
+        self._most_waiting = most_waiting
+        self._waiting = 0
+        self._moved_on = asyncio.Event()
         self.draining = False
 
     @property
@@ -36,10 +45,27 @@ class Stage:
     def serve(self, serving: Serving) -> None:
         """The model is loaded."""
         self._serving = serving
+        self._moved_on.set()
 
     def drain(self) -> None:
         """No new requests from here on."""
         self.draining = True
+        self._moved_on.set()
+
+    async def served(self, patience_s: float) -> Serving:
+        """What to serve a new request with; while the model loads, it may have to wait for that.
+
+        Raises:
+            RequestError: LOADING or DRAINING.
+        """
+        if not self._moved_on.is_set() and self._waiting < self._most_waiting:
+            self._waiting += 1
+            try:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._moved_on.wait(), patience_s)
+            finally:
+                self._waiting -= 1
+        return self.serving()
 
     def serving(self) -> Serving:
         """What to serve a new request with.

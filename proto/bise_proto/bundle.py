@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
 from google.protobuf import json_format
@@ -86,11 +86,17 @@ def parse_manifest(folder: Path, content: bytes) -> bundle_pb2.Bundle:
     return bundle
 
 
-def check_files(folder: Path, bundle: bundle_pb2.Bundle, unread: Collection[str] = ()) -> Iterator[bundle_pb2.File]:
+def check_files(
+    folder: Path,
+    bundle: bundle_pb2.Bundle,
+    unread: Collection[str] = (),
+    on_piece: Callable[[], object] = lambda: None,
+) -> Iterator[bundle_pb2.File]:
     """Proves every file of the bundle by size and hash, yielding each once it is proved.
 
     Args:
         unread: files that nobody is going to read; of these only the size is proved.
+        on_piece: called whenever another few bytes have been read.
 
     Raises:
         BundleError: a file is missing, has another size, or another hash than the manifest says.
@@ -102,17 +108,18 @@ def check_files(folder: Path, bundle: bundle_pb2.Bundle, unread: Collection[str]
         size_bytes = path.stat().st_size
         if size_bytes != file.size_bytes:
             raise BundleError(f"{path}: expected {file.size_bytes} bytes, got {size_bytes}. Copy the bundle again.")
-        if file.path not in unread and (digest := sha256(path)) != file.sha256:
+        if file.path not in unread and (digest := sha256(path, on_piece)) != file.sha256:
             raise BundleError(f"{path}: expected sha256 {file.sha256}, got {digest}. Copy the bundle again.")
         yield file
 
 
-def sha256(path: Path) -> str:
-    """The file's SHA-256 in lower-case hex, read in bounded pieces."""
+def sha256(path: Path, on_piece: Callable[[], object] = lambda: None) -> str:
+    """The file's SHA-256 in lower-case hex, read in bounded pieces, with a call after each."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while piece := stream.read(_HASH_CHUNK_BYTES):
             digest.update(piece)
+            on_piece()
     return digest.hexdigest()
 
 

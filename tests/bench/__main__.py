@@ -15,6 +15,7 @@ BENCHES = {
     "attention": "tests.bench.attention",
     "decode": "tests.bench.decode",
     "client": "tests.bench.client",
+    "relay": "tests.bench.relay",
     "quality": "tests.bench.quality",
     "promises": "tests.bench.promises.table",
 }

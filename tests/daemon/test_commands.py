@@ -41,6 +41,10 @@ class Process:
                 return line
         raise AssertionError(f"ended without {words!r}: {self.log}")
 
+    def signal(self, signal_number: int) -> None:
+        """Sends a signal."""
+        self._process.send_signal(signal_number)
+
     def end(self, signal_number: int) -> int:
         """Sends a signal; the exit code."""
         self._process.send_signal(signal_number)
@@ -111,6 +115,31 @@ def test_a_bundle_that_nobody_trusted_signed_is_one_line(tiny_bundle: Path, tmp_
     with process("--config", str(config), "--bundle", str(folder)) as daemon:
         daemon.until(f"tiny 1 is signed by {keys.public}")
         daemon.until("serving tiny")
+        assert daemon.end(signal.SIGTERM) == 0
+
+
+def test_a_stop_ends_a_load_and_what_packs_for_it(tiny_bundle: Path, tmp_path: Path) -> None:
+    config = tmp_path / "bise.yaml"
+    config.write_text(f"bundle: {tiny_bundle}\nlisten: unix://{tmp_path}/bise.sock\nspecialise: always\nstate_dir: s\n")
+    with process("--config", str(config)) as daemon:
+        daemon.until("packing weights for this device")
+        assert daemon.end(signal.SIGTERM) == 0
+    assert list((tmp_path / "s" / "specialised").iterdir()) == []
+    assert not (tmp_path / "bise.sock").exists()
+
+
+def test_a_hang_up_reads_the_configuration_again(tiny_bundle: Path, tmp_path: Path) -> None:
+    config = tmp_path / "bise.yaml"
+    settings = f"bundle: {tiny_bundle}\nlisten: unix://{tmp_path}/bise.sock\nstate_dir: s\n"
+    config.write_text(settings)
+    with process("--config", str(config)) as daemon:
+        daemon.until("serving tiny")
+        config.write_text(f"{settings}slotz: 3\n")
+        daemon.signal(signal.SIGHUP)
+        assert f"the configuration stays as it was: {config}:4: slotz: expected a known key" in daemon.until("stays")
+        config.write_text(f"{settings}default_timeout_s: 9\n")
+        daemon.signal(signal.SIGHUP)
+        daemon.until("read again: default_timeout_s 9.0")
         assert daemon.end(signal.SIGTERM) == 0
 
 

@@ -111,7 +111,7 @@ class Broken:
 
 
 def test_an_engine_that_breaks_fails_its_callers_and_ends_the_daemon(tiny_bundle: Path, tmp_path: Path) -> None:
-    def load(config: Any) -> Model:
+    def load(config: Any, loading: Any) -> Model:
         model = load_model(config)
         return replace(model, session=Broken(model, after=3))  # type: ignore[arg-type]  # as much as the engine needs
 

@@ -351,7 +351,7 @@ def test_draining_lets_answers_end_and_takes_no_new_ones(tiny_bundle: Path, tmp_
 def test_while_loading_requests_are_told_to_wait(tiny_bundle: Path, tmp_path: Path) -> None:
     asked = threading.Event()
 
-    def load_late(config: object) -> object:
+    def load_late(config: object, loading: object) -> object:
         assert asked.wait(30)
         return load_model(config)  # type: ignore[arg-type]
 

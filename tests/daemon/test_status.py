@@ -188,7 +188,7 @@ def loading(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     """The address of a daemon that loads until the tests are over."""
     over = threading.Event()
 
-    def load(config: object) -> Model:
+    def load(config: object, loading: object) -> Model:
         assert over.wait(60)
         return load_model(config)  # type: ignore[arg-type]
 

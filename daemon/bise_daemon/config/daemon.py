@@ -70,6 +70,9 @@ class DaemonConfig(BaseModel):
     state_dir: Annotated[Path | None, BeforeValidator(_path)] = Field(
         None, description="the path of a folder for what is measured and computed here, or nothing for BUNDLE.state"
     )
+    cache_dir: Annotated[Path | None, BeforeValidator(_path)] = Field(
+        None, description="the path of a folder for what of it can be made again, or nothing for state_dir"
+    )
     # Not on and off: YAML reads these as true and false.
     specialise: Literal["auto", "always", "never"] = Field("auto", description="auto, always or never")
     verify: Literal["quick", "full"] = Field("quick", description="quick or full")
@@ -87,6 +90,7 @@ class DaemonConfig(BaseModel):
     default_timeout_s: float = Field(
         120.0, gt=0, le=86400, allow_inf_nan=False, description="a number of seconds, more than 0 and up to 86400"
     )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
     check_integrity: bool = Field(False, description="true or false")
 
     @field_validator("listen")
@@ -117,3 +121,8 @@ class DaemonConfig(BaseModel):
     def state_folder(self) -> Path:
         """`state_dir`, or what it is if left out."""
         return self.state_dir or self.bundle.parent / f"{self.bundle.name}.state"
+
+    @property
+    def cache_folder(self) -> Path:
+        """`cache_dir`, or what it is if left out."""
+        return self.cache_dir or self.state_folder

@@ -18,7 +18,7 @@ from bise_daemon.config.problem import ConfigError, Problem
 
 _MAX_SHOWN_CHARS = 60
 # Relative ones start at the file they stand in.
-_PATHS = ("bundle", "state_dir")
+_PATHS = ("bundle", "state_dir", "cache_dir")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,11 @@ class _Refill:
 
 
 @dataclass(frozen=True, slots=True)
+class _Beat:
+    answer: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
 class _Stop:
     pass
 
@@ -140,7 +145,9 @@ class Engine:
         self._times = times
         self._deliver = deliver
         self._clock = clock
-        self._commands: queue.SimpleQueue[_Submit | _Abort | _Limit | _Probe | _Refill | _Stop] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[_Submit | _Abort | _Limit | _Probe | _Refill | _Beat | _Stop] = (
+            queue.SimpleQueue()
+        )
         # Held to queue a request and to close: each request is either seen by the thread or refused, never forgotten.
         self._gate = threading.Lock()
         self._closed: RequestError | None = None
@@ -150,6 +157,7 @@ class Engine:
         self._prefilling: str | None = None
         self._settling = False
         self._free_at_ms = 0.0
+        self._steps_at_beat = 0
         self._thread = threading.Thread(target=self._run, name="bise-engine", daemon=True)
         self.counters = Counters()
         self.outlook = Outlook()
@@ -207,6 +215,14 @@ class Engine:
         """
         self._commands.put(_Refill(slot, tokens, fill))
 
+    def beat(self, answer: Callable[[], None]) -> None:
+        """Has the engine's thread call `answer` when it takes commands, unless it got nowhere with the work there is.
+
+        So an answer proves that a step came to its end since the beat before, or that nothing is to be done. Whoever
+        asks again and again, and gets no answer, knows that this thread is stuck.
+        """
+        self._commands.put(_Beat(answer))
+
     def _run(self) -> None:
         try:
             self._serve()
@@ -257,6 +273,10 @@ class Engine:
                 case _Refill():
                     self._refill(command)
                     room_changed = True
+                case _Beat(answer=answer):
+                    if not self._scheduler.has_work or self.counters.steps != self._steps_at_beat:
+                        answer()
+                    self._steps_at_beat = self.counters.steps
                 case _Stop():
                     return False
 

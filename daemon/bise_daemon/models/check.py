@@ -44,7 +44,10 @@ class CheckedBundle:
 
 
 def check_bundle(
-    config: DaemonConfig, memory: Reading, specialised: Callable[[bytes], Path | None] = lambda _: None
+    config: DaemonConfig,
+    memory: Reading,
+    specialised: Callable[[bytes], Path | None] = lambda _: None,
+    on_piece: Callable[[], object] = lambda: None,
 ) -> CheckedBundle:
     """Proves, in this order: signature, version, sizes, that there is memory for it, and every file's hash.
 
@@ -55,6 +58,7 @@ def check_bundle(
         memory: that there is.
         specialised: finds, by the manifest's bytes, the graph with weights of its own for this device. Where there is
             one, the bundle's weights are not read, and not hashed.
+        on_piece: called whenever another few bytes have been read.
 
     Raises:
         BundleError: the bundle is not to be loaded.
@@ -69,7 +73,7 @@ def check_bundle(
     needed_tokens = min(context_tokens, config.prefill_chunk_tokens)
     check_load(bundle, memory, needed_tokens)
     found = specialised(manifest)
-    for _ in check_files(folder, bundle, () if found is None else bundle.graph.weight_files):
+    for _ in check_files(folder, bundle, () if found is None else bundle.graph.weight_files, on_piece):
         pass
     return CheckedBundle(folder, manifest, bundle, version, context_tokens, needed_tokens, found)
 

@@ -21,6 +21,7 @@ from bise_daemon.cost.model import CostModel
 from bise_daemon.engine.kv import KvCache
 from bise_daemon.engine.loop import clock_ms
 from bise_daemon.engine.session import Session, cache_shape, runtime_version
+from bise_daemon.loading import Loading
 from bise_daemon.memory.fit import check_fit
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.models.check import accept, check_bundle
@@ -34,6 +35,8 @@ from bise_proto.v1 import bundle_pb2
 
 logger = logging.getLogger(__name__)
 
+# For a few MB of a file, a step or a chunk of a prompt: seconds, on the slowest device and the largest model.
+_PATIENCE_S = 60.0
 _FLOAT_CACHES = ("float16", "float32")
 # MatMulNBits sums one row in another order than several in these (ARCHITECTURE, Invariants): a guess that is verified
 # among others could come out as another token.
@@ -68,17 +71,24 @@ class Model:
     specialised: bool
 
 
-def load_model(config: DaemonConfig) -> Model:
+def load_model(config: DaemonConfig, loading: Loading | None = None) -> Model:
     """Checks the bundle (see `check_bundle`), then loads it.
 
+    Args:
+        loading: hears how it gets on, where somebody waits for it.
+
     Raises:
+        LoadingStoppedError: nobody does any more.
         BundleError: the bundle is not whole, not to be trusted, or doesn't fit this device.
         SessionError: onnxruntime can't load the graph.
         OSError: the system refuses the cache's address space.
     """
     began = time.monotonic()
-    specialising = Specialising(config)
-    checked = check_bundle(config, read_memory(), specialising.find)
+    loading = loading or Loading()
+    specialising = Specialising(config, loading)
+    loading.begin("proving the bundle", _PATIENCE_S)
+    checked = check_bundle(config, read_memory(), specialising.find, loading.advance)
+    loading.begin("reading the tokenizer", _PATIENCE_S)
     folder, bundle, context_tokens = checked.folder, checked.bundle, checked.context_tokens
     tokenizer = load_tokenizer(folder, bundle)
     chat = load_chat_format(folder, bundle, tokenizer)
@@ -87,16 +97,18 @@ def load_model(config: DaemonConfig) -> Model:
     cache = KvCache(cache_shape(bundle, slots, context_tokens))
     session, specialised = specialising.open(checked, cache)
     budget_tokens = check_fit(bundle, read_memory(), checked.needed_tokens, slots * context_tokens)
-    state = config.state_folder
+    cached = config.cache_folder
+    loading.begin("measuring steps", _PATIENCE_S)
     calibration_began = time.monotonic()
-    curve, measured = _curve(config, state, checked.manifest, session, cache)
+    curve, measured = _curve(config, cached, checked.manifest, session, cache)
     calibration_ms = (time.monotonic() - calibration_began) * 1e3 if measured else 0.0
     store = PrefixStore(
-        state / "prefixes",
+        cached / "prefixes",
         hashlib.sha256(checked.manifest).hexdigest(),
         f"onnxruntime {runtime_version()} {record.cpu_identity()}",
         cache.shape,
     )
+    loading.begin("computing prefixes", _PATIENCE_S)
     warmed = warm(
         prefixes,
         store,
@@ -105,6 +117,7 @@ def load_model(config: DaemonConfig) -> Model:
         range(config.slots + config.prefix_slots, slots),
         config.prefill_chunk_tokens,
         budget_tokens // 2,
+        loading.advance,
     )
     kept_tokens = context_tokens if config.prefix_tokens is None else config.prefix_tokens
     limits = Limits(
@@ -163,7 +176,7 @@ def _drafts_are_exact(bundle: bundle_pb2.Bundle) -> bool:
     return _one_kernel(bundle) and not any(map(_ORDER_DEPENDENT.match, formats))
 
 
-def _curve(config: DaemonConfig, state: Path, manifest: bytes, session: Session, cache: KvCache) -> tuple[Curve, bool]:
+def _curve(config: DaemonConfig, folder: Path, manifest: bytes, session: Session, cache: KvCache) -> tuple[Curve, bool]:
     """What steps cost here, and whether that had to be measured now."""
     key = record.record_key(
         manifest,
@@ -173,8 +186,8 @@ def _curve(config: DaemonConfig, state: Path, manifest: bytes, session: Session,
         slots=config.slots,
         context_tokens=cache.shape.context_tokens,
     )
-    if (curve := record.load(state, key)) is not None:
+    if (curve := record.load(folder, key)) is not None:
         return curve, False
     curve = calibrate(session, cache, context_tokens=cache.shape.context_tokens, slots=config.slots, clock=clock_ms)
-    record.save(state, key, curve)
+    record.save(folder, key, curve)
     return curve, True

@@ -10,6 +10,7 @@ from bise_daemon.cost.record import cpu_kinds
 from bise_daemon.engine.kv import KvCache
 from bise_daemon.engine.runner import Logits
 from bise_daemon.engine.session import Session, SessionError, runtime_version
+from bise_daemon.loading import Loading
 from bise_daemon.models.check import CheckedBundle
 from bise_daemon.specialise.store import Store
 from bise_proto.bundle import check_files
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 # Weights of 1 GB are repacked in about a second: below that, there is little to gain for a second copy on disk.
 _AUTO_BYTES = 1_000_000_000
+# onnxruntime reads and packs in one call that tells nothing: 3.3 s for a GB of 24 B on two cores. Ten times that is for
+# slow disks; more is a disk that does not answer.
+_LOAD_PATIENCE_S, _LOAD_PATIENCE_PER_GB_S = 60.0, 30.0
 # What onnxruntime chooses kernels by, and with them how they pack.
 CPU_FEATURES = frozenset(("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU part", "Features"))
 
@@ -27,10 +31,12 @@ class Specialising:
 
     Args:
         config: whether to specialise, and where.
+        loading: hears how it gets on.
     """
 
-    def __init__(self, config: DaemonConfig) -> None:
+    def __init__(self, config: DaemonConfig, loading: Loading) -> None:
         self._config = config
+        self._loading = loading
 
     def find(self, manifest: bytes) -> Path | None:
         """What a former start made, if it is whole and ours."""
@@ -57,7 +63,8 @@ class Specialising:
                 logger.warning("%s: removed, and the weights are repacked: %s", specialised.parent, error)
                 store.discard()
         if checked.specialised is not None:
-            for _ in check_files(checked.folder, checked.bundle):  # was spared, since nobody was to read them
+            # Was spared, since nobody was to read them.
+            for _ in check_files(checked.folder, checked.bundle, (), self._loading.advance):
                 pass
         return self._started(checked, cache, None)[0], False
 
@@ -71,15 +78,19 @@ class Specialising:
         return self._config.specialise == "always" or _weight_bytes(checked) >= _AUTO_BYTES
 
     def _started(self, checked: CheckedBundle, cache: KvCache, specialised: Path | None) -> tuple[Session, Logits]:
+        gigabytes = _weight_bytes(checked) / 1e9
+        self._loading.begin("loading weights", _LOAD_PATIENCE_S + _LOAD_PATIENCE_PER_GB_S * gigabytes)
         session = Session(checked.folder, checked.bundle, cache, self._config.threads or 0, specialised)
+        self._loading.begin("running a first step", _LOAD_PATIENCE_S)
         # A first step pays for what onnxruntime sets up lazily, before anyone waits for it.
         logits = session.decode(0, [0], [0])
         cache.release(0)
         return session, logits
 
     def _store(self, manifest: bytes) -> Store:
-        folder = self._config.state_folder / "specialised"
-        return Store(folder, manifest, f"onnxruntime {runtime_version()}", cpu_kinds(CPU_FEATURES))
+        folder = self._config.cache_folder / "specialised"
+        runtime = f"onnxruntime {runtime_version()}"
+        return Store(folder, manifest, runtime, cpu_kinds(CPU_FEATURES), self._loading)
 
 
 def _weight_bytes(checked: CheckedBundle) -> int:

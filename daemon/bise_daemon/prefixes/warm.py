@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from bise_daemon.engine.kv import KvCache
@@ -31,6 +31,7 @@ def warm(
     slots: Sequence[int],
     chunk_tokens: int,
     budget_tokens: int,
+    on_chunk: Callable[[], object] = lambda: None,
 ) -> list[WarmPrefix]:
     """Fills one slot for each prefix, in order; those without room are left out with a warning.
 
@@ -38,6 +39,7 @@ def warm(
         slots: empty ones to use.
         chunk_tokens: prompt tokens of one step, where it has to be computed.
         budget_tokens: cache entries all prefixes together may hold.
+        on_chunk: called after each step.
 
     Raises:
         SessionError: a step failed.
@@ -60,7 +62,7 @@ def warm(
         slot = free.pop(0)
         found = store.load(tokens, cache.pieces(slot, len(tokens)))
         if not found:
-            _compute(tokens, runner, slot, chunk_tokens)
+            _compute(tokens, runner, slot, chunk_tokens, on_chunk)
             store.save(tokens, cache.pieces(slot, len(tokens)))
         logger.info("prefix %s: %d tokens %s", prefix.name, len(tokens), "from disk" if found else "computed")
         budget_tokens -= len(tokens)
@@ -68,9 +70,12 @@ def warm(
     return warmed
 
 
-def _compute(tokens: Sequence[int], runner: Runner, slot: int, chunk_tokens: int) -> None:
+def _compute(
+    tokens: Sequence[int], runner: Runner, slot: int, chunk_tokens: int, on_chunk: Callable[[], object]
+) -> None:
     for start, end in _chunks(len(tokens), max(chunk_tokens, MIN_PREFIX_TOKENS)):
         runner.prefill(slot, start, tokens[start:end], samples=False)
+        on_chunk()
 
 
 def _chunks(tokens: int, chunk_tokens: int) -> Iterator[tuple[int, int]]:

@@ -49,6 +49,7 @@ class Request:
         arrived_ms: on the same clock.
         aim_ms: when a promised deadline's answer should be complete, so much earlier as predictions may be wrong;
             None is the deadline itself.
+        leaves_prefix: what it computed stays for whoever begins alike.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Request:
     promised: bool = False
     arrived_ms: float = 0.0
     aim_ms: float | None = None
+    leaves_prefix: bool = True
     phase: Phase = field(default=Phase.WAITING, init=False)
     turn: int = field(default=0, init=False)
     """Rank among all requests, by arrival."""

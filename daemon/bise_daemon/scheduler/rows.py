@@ -92,6 +92,8 @@ class Rows:
         slot.owner, slot.used = None, next(self._uses)
         computed_tokens = min(request.computed_tokens, self._context_tokens - 1)
         as_prompt = computed_tokens if self._one_way else min(computed_tokens, request.prefill_tokens)
+        if ends and not request.leaves_prefix:
+            as_prompt = 0
         slot.kept, slot.prompt_tokens = request.known[: as_prompt if ends else computed_tokens], as_prompt
         if ends and as_prompt == len(request.prompt) and not self._one_way:
             slot.said = request.known[as_prompt : self._context_tokens - 1]

@@ -8,8 +8,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
+from bise_daemon.loading import Loading, LoadingStoppedError
+from bise_daemon.specialise.packing import pack_apart
 from bise_daemon.specialise.writer import DATA_FILE, MODEL_FILE
 from bise_daemon.state import UnfitError, own_file, replacing, sealed, unsealed
 from bise_proto.bundle import sha256
@@ -32,7 +32,8 @@ _NAME = re.compile(r"[0-9a-f]{32}(\.part)?")
 # Packed weights over the file's, the largest matrix once more while it is packed, and room to spare: blocks of 32 come
 # to 1.37 times (SmolLM2), blocks of 128 to 1.1 (24 B).
 _ROOM_PERCENT = 150
-_MOST_PACKING_S = 3600
+# For one product: 24 B takes 167 s for 161 of them. For a few MB of a file that is hashed, too.
+_PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +66,15 @@ class Store:
         manifest: the bytes of bundle.json, which has the hash of every other file.
         runtime: name and version of what runs the graph.
         cpu: what its kernels are chosen by.
+        loading: hears how it gets on.
     """
 
-    def __init__(self, folder: Path, manifest: bytes, runtime: str, cpu: Sequence[str]) -> None:
+    def __init__(self, folder: Path, manifest: bytes, runtime: str, cpu: Sequence[str], loading: Loading) -> None:
         parts = (_FORMAT, hashlib.sha256(manifest).hexdigest(), runtime, tuple(cpu))
         self._key = hashlib.sha256(repr(parts).encode()).hexdigest()
         self._all = folder
         self._folder = folder / self._key[:32]
+        self._loading = loading
 
     def find(self, *, thorough: bool) -> Path | None:
         """The specialised graph.
@@ -100,6 +103,9 @@ class Store:
         Args:
             model: the bundle's graph, whose files were proved.
             weight_bytes: of its weight files.
+
+        Raises:
+            LoadingStoppedError: nobody waits for it any more; what was begun is removed.
         """
         began = time.monotonic()
         draft = self._folder.with_name(f"{self._folder.name}.part")
@@ -110,10 +116,14 @@ class Store:
             if free_bytes < needed_bytes:
                 raise UnfitError(f"expected {needed_bytes / 1e9:.1f} GB of free disk, got {free_bytes / 1e9:.1f} GB")
             logger.info("%s: specialising it for this device, once", model.parent)
-            _run(model, draft)
+            pack_apart(model, draft, self._loading, _PATIENCE_S)
+            self._loading.begin("hashing what was packed", _PATIENCE_S)
             self._record(draft)
             draft.rename(self._folder)
-        except (OSError, ValueError, subprocess.SubprocessError) as error:
+        except LoadingStoppedError:
+            shutil.rmtree(draft, ignore_errors=True)
+            raise
+        except (OSError, ValueError) as error:
             shutil.rmtree(draft, ignore_errors=True)
             problem = " ".join(str(error).split())
             logger.warning(
@@ -152,7 +162,9 @@ class Store:
                 shutil.rmtree(path)
 
     def _record(self, folder: Path) -> None:
-        files = {name: _File(sha256(folder / name), _state((folder / name).stat())) for name in (MODEL_FILE, DATA_FILE)}
+        files = {
+            name: _File(self._hash(folder / name), _state((folder / name).stat())) for name in (MODEL_FILE, DATA_FILE)
+        }
         with replacing(folder / _RECORD_FILE) as file:
             file.write(sealed(_RECORDS.dump_json(_Record(self._key, files))))
 
@@ -177,24 +189,11 @@ class Store:
             return
         if state[2] != expected.state[2]:
             raise UnfitError(f"{name}: expected {expected.state[2]} bytes, got {state[2]}")
-        if (digest := sha256(self._folder / name)) != expected.sha256:
+        if (digest := self._hash(self._folder / name)) != expected.sha256:
             raise UnfitError(f"{name}: expected sha256 {expected.sha256}, got {digest}")
 
-
-def _run(model: Path, draft: Path) -> None:
-    command = [sys.executable, "-m", "bise_daemon.specialise", str(model), str(draft)]
-    done = subprocess.run(  # noqa: S603 - this very interpreter
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=_MOST_PACKING_S,
-        check=False,
-    )
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        raise UnfitError(lines[-1][:500] if lines else f"packing ended with exit code {done.returncode}")
+    def _hash(self, path: Path) -> str:
+        return sha256(path, self._loading.advance)
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int, int, int]:

@@ -22,13 +22,14 @@ _COPY_BYTES = 8 << 20
 _ROWS = 4
 
 
-def write(model: Path, target: Path, alive: Callable[[], bool]) -> None:
+def write(model: Path, target: Path, alive: Callable[[], bool], tell: Callable[[int, int], None]) -> None:
     """Writes the specialised graph and its file of weights.
 
     Args:
         model: the bundle's graph, in its folder.
         target: a folder that is there and empty.
         alive: asked before each product; to go on is in vain when nobody waits any more.
+        tell: hears before each how many of all products are done.
 
     Raises:
         GraphError: nothing can be gained for this graph, or its products can't be told apart by their scales.
@@ -46,9 +47,10 @@ def write(model: Path, target: Path, alive: Callable[[], bool]) -> None:
     hashes: set[str] = set()
     with (target / DATA_FILE).open("wb") as file:
         file.seek(hole.length)
-        for product in found:
+        for done, product in enumerate(found):
             if not alive():
                 raise GraphError("nobody waits for it any more")
+            tell(done, len(found))
             true = graph.alone(source, product)
             saved = {tensor.name: tensor for tensor in graph.tensors(pack(true, model.parent, scratch))}
             blob = graph.packed(saved[product.weight])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,11 @@ import onnx
 import pytest
 
 from bise_daemon.config.load import config_from_flags
+from bise_daemon.loading import Loading
 from bise_daemon.models.model import Model, load_model
 from bise_daemon.specialise import store as store_module
 from bise_daemon.specialise.writer import DATA_FILE, MODEL_FILE
+from bise_daemon.state import UnfitError
 from bise_export.pipeline import ExportOptions, export
 from bise_proto.bundle import BundleError
 from conftest import Quiet
@@ -47,9 +48,9 @@ def never(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is specialised anew."""
 
     def run(*_arguments: object) -> None:
-        raise subprocess.SubprocessError("not now")
+        raise UnfitError("not now")
 
-    monkeypatch.setattr(store_module, "_run", run)
+    monkeypatch.setattr(store_module, "pack_apart", run)
 
 
 def load(folder: Path, **settings: Any) -> Model:
@@ -86,7 +87,7 @@ def flip(path: Path) -> None:
 
 def rerecord(folder: Path) -> None:
     """Notes the files as they are now, as if they had been written so."""
-    store = store_module.Store(Path("unused"), b"", "", ())
+    store = store_module.Store(Path("unused"), b"", "", (), Loading())
     store._key = store_module._RECORDS.validate_json(store_module.unsealed((folder / "record.json").read_bytes())).key
     store._record(folder)
 
@@ -151,6 +152,18 @@ def test_files_that_are_not_as_they_were_written_are_not_used(
     spoil(files(bundle))
     assert not load(bundle).specialised
     assert "so its weights are repacked: not now" in caplog.text
+
+
+def test_they_are_ones_own_whatever_files_are_by_default(bundle: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.rmtree(files(bundle))
+    before = os.umask(0o002)
+    try:
+        assert load(bundle).specialised
+    finally:
+        os.umask(before)
+    caplog.clear()
+    assert load(bundle).specialised
+    assert "not used" not in caplog.text
 
 
 def test_they_are_made_again(bundle: Path) -> None:

@@ -49,6 +49,10 @@ def save(folder: Path, nodes: list[NodeProto], values: dict[str, NDArray[np.gene
     return folder / "model.onnx"
 
 
+def told(done: int, products: int) -> None:
+    assert 0 <= done < products
+
+
 def weight(seed: int) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (SIZE, SIZE // BLOCK, BLOCK // 2), np.uint8)
 
@@ -75,7 +79,7 @@ def read(folder: Path) -> ModelProto:
 
 
 def test_the_graph_is_equal_without_the_raw_weights(model: Path, target: Path) -> None:
-    write(model, target, lambda: True)
+    write(model, target, lambda: True, told)
     assert {path.name for path in target.iterdir()} == {MODEL_FILE, DATA_FILE}
     values = np.random.default_rng(3).standard_normal((3, SIZE), np.float32)
     (one,), (other,) = run(read(model.parent), model.parent, [values]), run(read(target), target, [values])
@@ -90,7 +94,7 @@ def test_products_of_equal_scales_cannot_be_told_apart(tmp_path: Path, target: P
     nodes = [product("one", "one.weight", "given"), product("two", "two.weight", "one")]
     values = {"one.weight": weight(1), "one.scales": scales(1), "two.weight": weight(2), "two.scales": scales(1)}
     with pytest.raises(GraphError, match="expected scales of its own"):
-        write(save(tmp_path / "alike", nodes, values), target, lambda: True)
+        write(save(tmp_path / "alike", nodes, values), target, lambda: True, told)
 
 
 def test_a_matrix_of_two_products_stays_as_it_is(tmp_path: Path) -> None:
@@ -101,7 +105,7 @@ def test_a_matrix_of_two_products_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_nobody_waits_any_more(model: Path, target: Path) -> None:
     with pytest.raises(GraphError, match="nobody waits"):
-        write(model, target, lambda: False)
+        write(model, target, lambda: False, told)
 
 
 def test_a_tensor_whose_length_is_not_its_shapes_is_refused(model: Path, target: Path) -> None:
@@ -109,4 +113,4 @@ def test_a_tensor_whose_length_is_not_its_shapes_is_refused(model: Path, target:
     next(entry for entry in found.graph.initializer[0].external_data if entry.key == "length").value = "7"
     onnx.save(found, model)
     with pytest.raises(GraphError, match="of its shape and type, got 7"):
-        write(model, target, lambda: True)
+        write(model, target, lambda: True, told)
