@@ -117,10 +117,12 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             sampling = to_sampling(options, secrets.randbits(64))
             sampling.check_vocabulary(reception.capacity.vocab_size)
             stops = StopMatcher(options.stop)  # what is wrong is told before what there is no time for
-            format_ = to_format(options)
-            grammar = None if format_ is None else await serving.formats.compile(format_)
-            shortest_tokens = 1 if grammar is None else grammar.shortest_tokens
+            form = to_format(options)
             deadline_ms = self._deadline_ms(options, context, arrived_ms, reception.longest_step_ms)
+            grammar = None
+            if form is not None:
+                grammar = await serving.formats.compile(form, (deadline_ms - clock_ms()) / 1e3)
+            shortest_tokens = 1 if grammar is None else grammar.shortest_tokens
             admitted = reception.admit(
                 prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms, shortest_tokens)
             )
