@@ -21,6 +21,7 @@ from bise_daemon.config.live import LiveConfig
 from bise_daemon.config.problem import ConfigError
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.loop import Deliver, Engine, clock_ms
+from bise_daemon.grammar.compiler import Compiler
 from bise_daemon.listener import Listener
 from bise_daemon.loader import Load, Loader
 from bise_daemon.memory.governor import Governor, MemoryLevel, Rules
@@ -144,13 +145,14 @@ class Server:
         )
         reception = Reception(capacity, dispatcher, model.costs, clock_ms)
         engine.start()
+        formats = Compiler(model.tokenizer)
         # Its first verdict is there before the first request can be.
         revival = Revival(model.prefixes, model.store, model.cache, engine)
         governing = asyncio.create_task(self._govern(model, reception, revival))
         feeding = asyncio.create_task(self._feed_watchdog(engine, reception.longest_step_ms))
         try:
             await self._test(model, dispatcher)
-            self._stage.serve(Serving(model, dispatcher, reception))
+            self._stage.serve(Serving(model, dispatcher, reception, formats))
             await self._listener.report(serving=True)
             self._manager.ready(self._summary(model, reception.level))
             logger.info(
@@ -171,6 +173,7 @@ class Server:
         finally:
             governing.cancel()
             feeding.cancel()
+            await formats.close()
             await asyncio.to_thread(engine.stop)
         engine.ended.result()
         with suppress(asyncio.CancelledError):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.grammar.compiler import Compiler
 from bise_daemon.models.model import Model
 from bise_daemon.reception import Reception
 
@@ -21,6 +22,7 @@ class Serving:
     model: Model
     dispatcher: Dispatcher
     reception: Reception
+    formats: Compiler
 
 
 class Stage:

@@ -1,8 +1,8 @@
 """From logits to the next token.
 
-The order of operations, each off by default: penalties, bias, temperature, top-k, top-p, min-p, one draw. Log
-probabilities are of the model's own distribution, before any of it. Greedy decoding is an argmax, and the vocabulary
-is sorted only where top-p needs more of it than any sharp distribution would.
+The order of operations, each off by default: penalties, bias, a format's mask, temperature, top-k, top-p, min-p, one
+draw. Log probabilities are of the model's own distribution, before any of it. Greedy decoding is an argmax, and the
+vocabulary is sorted only where top-p needs more of it than any sharp distribution would.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bise_daemon.engine.guide import among
 from bise_daemon.errors import Reason, RequestError
 
 Float32 = NDArray[np.float32]
@@ -150,16 +151,17 @@ class Sampler:
         self._penalizes_answer = params.presence_penalty != 0 or params.frequency_penalty != 0
         self._adjusts = bool(params.repetition_penalty != 1 or self._penalizes_answer or params.logit_bias)
 
-    def sample(self, logits: Float32) -> Choice:
+    def sample(self, logits: Float32, allowed: NDArray[np.bool_] | None = None) -> Choice:
         """Chooses the next token and remembers it.
 
         Args:
             logits: float32 [vocab], left as they are.
+            allowed: bool [vocab], tokens to choose from; None is all.
 
         Raises:
             RequestError: ENGINE_FAILED, the logits hold NaN or no finite maximum.
         """
-        adjusted = self._adjust(logits) if self._adjusts else logits
+        adjusted = among(self._adjust(logits) if self._adjusts else logits, allowed)
         best = int(adjusted.argmax())  # the first of equals; NaN if there is one
         if not math.isfinite(adjusted[best]):
             raise RequestError(
@@ -169,7 +171,7 @@ class Sampler:
                 numbers={"token_id": best},
             )
         token_id = best if self._random is None else self._draw(adjusted, float(adjusted[best]), self._random.random())
-        self._remember(token_id)
+        self.remember(token_id)
         if not self._params.logprobs:
             return Choice(token_id)
         log_total = _log_total(logits)
@@ -179,7 +181,8 @@ class Sampler:
             token_id, float(logits[token_id]) - log_total, [(int(id_), float(logits[id_]) - log_total) for id_ in top]
         )
 
-    def _remember(self, token_id: int) -> None:
+    def remember(self, token_id: int) -> None:
+        """Takes in a token of the answer that was not chosen here."""
         if self._penalizes_answer:
             self._counts[token_id] = self._counts.get(token_id, 0) + 1
         if self._params.repetition_penalty != 1:

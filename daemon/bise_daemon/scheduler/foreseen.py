@@ -19,8 +19,8 @@ def step_ms(work: Work, costs: StepCosts) -> float:
         case Mixed(chunk=chunk, rows=Decode(rows=rows)):
             entries = sum(row.position for row in rows)
             return costs.mixed_ms(len(chunk.tokens), chunk.start, len(rows), entries)
-        case Verify(start=start, tokens=tokens):
-            return costs.verify_ms(len(tokens), start)
+        case Verify(start=start, tokens=tokens, guesses=guesses):
+            return costs.verify_ms(len(tokens) + len(guesses), start)
         case Settle():
             return 0.0
 
@@ -57,7 +57,7 @@ def _gained(work: Work) -> dict[str, int]:
             return {row.request_id: 1 for row in rows if row.request_id is not None}
         case Mixed(chunk=chunk, rows=rows):
             return _gained(chunk) | _gained(rows)
-        case Verify(request_id=request_id):
-            return {request_id: 1}
+        case Verify(request_id=request_id, tokens=tokens):
+            return {request_id: len(tokens)}
         case Settle():
             return {}

@@ -79,7 +79,7 @@ def test_guesses_are_not_counted_on() -> None:
     costs, request = LinearCosts(), Request("a", [1, 2, 3], 9)
     request.slot, request.computed_tokens, request.output = 0, 3, [4]
     request.phase = request.phase.DECODE
-    work = Verify("a", 0, 3, [4, 5, 6])
+    work = Verify("a", 0, 3, [4], [5, 6])
     (found,) = after_step(work, [Standing.of(request)])
     assert (found.computed_tokens, found.left_to_generate) == (4, 7)
     assert step_ms(work, costs) == costs.verify_ms(3, 3)
