@@ -14,6 +14,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from bise_daemon.admission import Capacity
+from bise_daemon.answering import Answering
 from bise_daemon.config.address import Address, TcpAddress
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.engine.dispatcher import Dispatcher
@@ -102,7 +103,7 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(self._stage, config), server)
+        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(Answering(self._stage, config)), server)
         device_pb2_grpc.add_DeviceServicer_to_server(DeviceService(self._stage), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
