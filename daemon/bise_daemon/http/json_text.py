@@ -1,0 +1,22 @@
+"""JSON as it is sent: of plain values, and of protos."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
+
+Json = dict[str, Any]
+
+
+def encoded(value: Json) -> bytes:
+    """An object as JSON, without spaces."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def of_proto(message: Message) -> Json:
+    """A proto in JSON's form, with the proto's own names; 64-bit numbers are text there."""
+    found: Json = MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return found
