@@ -68,8 +68,11 @@ class AnswerForm(Protocol):
 
 
 def finish_reason(done: inference_pb2.Done) -> str:
-    """OpenAI's word for how an answer ended; bise's own is beside it."""
-    return _FINISH_REASONS[done.finish_reason]
+    """OpenAI's word for how an answer ended; bise's own is beside it.
+
+    One that was closed early is whole: called cut, it would be thrown away by clients that parse it.
+    """
+    return "stop" if done.closed_early else _FINISH_REASONS[done.finish_reason]
 
 
 def usage(done: inference_pb2.Done) -> Json:

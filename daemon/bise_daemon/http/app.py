@@ -16,7 +16,7 @@ from bise_daemon.errors import RequestError
 from bise_daemon.http.error import HttpError
 from bise_daemon.http.exchange import ChatExchange, CompletionExchange
 from bise_daemon.http.guard import Guard
-from bise_daemon.http.json_text import Json, encoded, of_proto
+from bise_daemon.http.json_text import Json, json_response, of_proto
 from bise_daemon.http.page import page_routes
 from bise_daemon.serving import Stage
 from bise_proto.v1 import device_pb2
@@ -44,16 +44,16 @@ def make_app(
         return stage.serving().model.bundle.name
 
     async def list_models(_: Request) -> Response:
-        return _json({"object": "list", "data": [_model(stage)]})
+        return json_response({"object": "list", "data": [_model(stage)]})
 
     async def get_model(request: Request) -> Response:
         asked = request.path_params["name"]
         if asked != model():
             raise HttpError(404, "UNKNOWN_MODEL", f"model: expected {model()!r}, got {asked[:100]!r}.")
-        return _json(_model(stage))
+        return json_response(_model(stage))
 
     async def get_status(_: Request) -> Response:
-        return _json(of_proto(status()))
+        return json_response(of_proto(status()))
 
     routes = [
         Route("/v1/models", list_models),
@@ -86,13 +86,9 @@ def _model(stage: Stage) -> Json:
     }
 
 
-def _json(value: Json, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(encoded(value), status, {"cache-control": "no-store", **(headers or {})}, "application/json")
-
-
 async def _refused(_: Request, refusal: Exception) -> Response:
     assert isinstance(refusal, HttpError)
-    return _json(refusal.body, refusal.status, refusal.headers)
+    return refusal.response()
 
 
 async def _request_error(request: Request, error: Exception) -> Response:
@@ -104,8 +100,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = {404: "UNKNOWN_PATH", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BAD_REQUEST")
     where = f"{request.method[:20]} {request.url.path[:100]}"
-    refusal = HttpError(error.status_code, reason, f"{where}: {error.detail}. See ARCHITECTURE.md for what there is.")
-    return _json(refusal.body, refusal.status, {**refusal.headers, **(error.headers or {})})
+    failure = HttpError(error.status_code, reason, f"{where}: {error.detail}. See ARCHITECTURE.md for what there is.")
+    return failure.response(error.headers)
 
 
 async def _failed(request: Request, _: Exception) -> Response:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from starlette.responses import Response
+
 from bise_daemon.errors import Reason, RequestError
-from bise_daemon.http.json_text import Json
+from bise_daemon.http.json_text import Json, json_response
 
 STATUS_CODES = {
     Reason.CONTEXT_OVERFLOW: 400,
@@ -68,6 +70,10 @@ class HttpError(Exception):
                 "retry-after-ms": str(self._retry_after_ms),
             }
         return {} if self.status == 503 else {"x-should-retry": "false"}
+
+    def response(self, headers: Mapping[str, str] | None = None) -> Response:
+        """It as what is sent, with more headers if there are."""
+        return json_response(self.body, self.status, {**self.headers, **(headers or {})})
 
     @property
     def body(self) -> Json:

@@ -27,15 +27,17 @@ class Guard:
         self._any_host = any_host
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Lets a request pass, or raises HttpError."""
-        if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            host, origin = headers.get("host", ""), headers.get("origin")
-            if not self._any_host and not _is_loopback(host):
-                raise HttpError(403, "FOREIGN_HOST", f"Host: expected localhost or 127.0.0.1, got {host[:100]!r}.")
-            if origin is not None and origin.lower() != f"http://{host}".lower():
-                raise HttpError(403, "FOREIGN_ORIGIN", f"Origin: expected none or this server's, got {origin[:100]!r}.")
-        await self._app(scope, receive, send)
+        """Lets a request pass, or answers it with an error."""
+        error = self._objection(Headers(scope=scope)) if scope["type"] == "http" else None
+        await (self._app if error is None else error.response())(scope, receive, send)
+
+    def _objection(self, headers: Headers) -> HttpError | None:
+        host, origin = headers.get("host", ""), headers.get("origin")
+        if not self._any_host and not _is_loopback(host):
+            return HttpError(403, "FOREIGN_HOST", f"Host: expected localhost or 127.0.0.1, got {host[:100]!r}.")
+        if origin is not None and origin.lower() != f"http://{host}".lower():
+            return HttpError(403, "FOREIGN_ORIGIN", f"Origin: expected none or this server's, got {origin[:100]!r}.")
+        return None
 
 
 def _is_loopback(host: str) -> bool:
