@@ -44,6 +44,7 @@ _SERVICES = tuple(
 _TRANSPORT_SLACK = 4
 # The context limit must follow the memory there is within a second; a reading takes a millisecond.
 _GOVERN_INTERVAL_S = 0.25
+_HTTP_PACKAGES = ("anyio", "starlette", "uvicorn")
 # Time for calls to notice that their request was aborted.
 _STOP_GRACE_S = 2.0
 
@@ -111,6 +112,8 @@ class Server:
             from bise_daemon.http.app import make_app
             from bise_daemon.http.door import listening
         except ModuleNotFoundError as error:
+            if error.name not in _HTTP_PACKAGES:
+                raise
             message = f"expected the package {error.name} for HTTP, got none. Install it: pip install 'bise[http]'"
             raise ConfigError([Problem("http", message, 0)]) from error
         any_host = isinstance(http.listen, UnixAddress) or not http.listen.is_local

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from contextlib import closing
@@ -17,6 +18,7 @@ import pytest
 
 from bise import Client, Status
 from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.config.problem import ConfigError
 from bise_daemon.models.model import Model, load_model
 from bise_daemon.socket_lock import AddressInUseError
 from daemon.http.conftest import HTTP
@@ -208,6 +210,18 @@ def test_one_address_has_one_daemon(daemon: RunningDaemon, tiny_bundle: Path, tm
         start(f"127.0.0.1:{port_of(daemon)}")
     with pytest.raises(AddressInUseError):
         start(daemon.address)
+
+
+def test_a_missing_package_is_one_sentence(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "bise_daemon.http.door", raising=False)
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+
+    def start() -> None:
+        with running(tiny_bundle, tmp_path, http=HTTP):
+            pass
+
+    with pytest.raises(ConfigError, match=r"^http: expected the package uvicorn .* pip install 'bise\[http\]'$"):
+        start()
 
 
 def test_there_is_no_page_unless_asked_for(tiny_bundle: Path, tmp_path: Path, daemon: RunningDaemon) -> None:

@@ -7,7 +7,10 @@ const STATES = { SERVING: "good", LOADING: "warn", DRAINING: "warn", FAILED: "ba
 const $ = (id) => document.getElementById(id);
 const say = (id, text) => { $(id).textContent = text; };
 const ms = (value) => `${Math.round(value).toLocaleString("en")} ms`;
-const mib = (bytes) => `${Math.round(Number(bytes) / 2 ** 20).toLocaleString("en")} MiB`;
+const size = (bytes) => {
+  const mib = Number(bytes) / 2 ** 20;
+  return mib < 1000 ? `${Math.round(mib)} MiB` : `${(mib / 1024).toFixed(1)} GiB`;
+};
 
 let messages = [];
 let running = null; // of the answer that is being written
@@ -194,15 +197,15 @@ function showStatus() {
   say("model", `${status.model} ${status.model_version}`.trim());
   say("context", `${status.context_limit.toLocaleString("en")} tokens`);
   gauge("slots", `${status.slots_used} of ${status.slots}, ${status.queued} waiting`, status.slots_used, status.slots);
-  gauge("cache", `${mib(status.kv_used_bytes)} of ${mib(status.kv_budget_bytes)}`, count("kv_used_bytes"),
+  gauge("cache", `${size(status.kv_used_bytes)} of ${size(status.kv_budget_bytes)}`, count("kv_used_bytes"),
     count("kv_budget_bytes"));
   const rss = count("rss_bytes");
   const free = count("memory_available_bytes");
-  gauge("memory", `${mib(rss)}, ${mib(free)} free`, rss, rss + free);
+  gauge("memory", `${size(rss)}, ${size(free)} free`, rss, rss + free);
   say("level", status.memory_level.toLowerCase());
   say("steps", `${percent(status.step_time_ratio_p50)}, p90 ${percent(status.step_time_ratio_p90)}`);
   const error = status.first_token_error;
-  say("errors", error?.samples ? `${percent(error.p50)}, p90 ${percent(error.p90)}` : "nothing yet");
+  say("errors", error?.samples >= 10 ? `${percent(error.p50)}, p90 ${percent(error.p90)}` : "nothing yet");
   const met = count("budgets_met");
   say("kept", `${met} of ${met + count("budgets_missed")}`);
   for (const [reason, total] of Object.entries(status.refusals)) noteRefusal(reason, Number(total));
@@ -227,7 +230,7 @@ function showRefusals() {
     const note = document.createElement("p");
     note.className = "note";
     const when = known.at ? `last ${Math.round((Date.now() - known.at) / 1000)} s ago` : "before this page was opened";
-    note.textContent = `${Math.max(1, known.total)}, ${when}. ${known.message}`;
+    note.textContent = `${Math.max(1, known.total)}×, ${when}. ${known.message}`;
     item.append(name, note);
     return item;
   });
