@@ -122,12 +122,12 @@ class Reception:
         room = check_prompt(self.capacity, prompt, ask.max_tokens, ask.must_fit_tokens)
         outlook = self._dispatcher.engine.outlook
         standings = [self._likely(standing) for standing in self._dispatcher.standings()]
-        # Between two steps time has passed for nobody: a forecast goes on from where the last one ended.
-        now = outlook.at_ms if outlook.busy else self._clock()
+        # Nobody joins the step that runs: a forecast goes on from its end, which is now at the earliest.
+        now = max(outlook.at_ms, self._clock()) if outlook.busy else self._clock()
         margins = Margins(self.first_token.margin, self.total.margin)
         ask = replace(ask, cached_tokens=self.cached_tokens(prompt))
         self._demand.check(ask, room, self._costs, self._clock(), busy=bool(standings))
-        admission = Admission(self.capacity.limits, self._costs, margins, standings, max(now, 0.0))
+        admission = Admission(self.capacity.limits, self._costs, margins, standings, now)
         try:
             grant = admission.grant(ask, room)
         except RequestError:

@@ -19,6 +19,7 @@ from bise_daemon.engine.outlook import Outlook
 from bise_daemon.engine.runner import Cache, Interrupted, Logits, Runner
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.scheduler.forecast import Standing
+from bise_daemon.scheduler.foreseen import after_step, step_ms
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Ending, Request
 from bise_daemon.scheduler.scheduler import Scheduler
@@ -267,6 +268,7 @@ class Engine:
             self._free_at_ms = self._clock()  # copies have a price of their own
         if plan.work is None:
             return
+        self.outlook = self._look(plan.work)
         try:
             outcomes = self._run_work(plan.work)
         except Interrupted:
@@ -447,15 +449,16 @@ class Engine:
             events, self._events = self._events, []
             self._deliver(events)
 
-    def _look(self) -> Outlook:
+    def _look(self, work: Work | None = None) -> Outlook:
+        """How things stand, or will when this work is done."""
         scheduler = self._scheduler
-        return Outlook(
-            self._taken,
-            self._clock(),
-            scheduler.has_requests,
-            [Standing.of(request) for request in [*scheduler.waiting, *scheduler.running]],
-            scheduler.prefixes(),
-        )
+        at_ms = self._clock()
+        standings = [Standing.of(request) for request in [*scheduler.waiting, *scheduler.running]]
+        busy = bool(standings)
+        if work is not None:
+            at_ms += step_ms(work, scheduler.costs)
+            standings = after_step(work, standings)
+        return Outlook(self._taken, at_ms, busy, standings, scheduler.prefixes())
 
 
 def _by_row(rows: Sequence[Row], logits: Logits) -> dict[str, tuple[Logits, Sequence[int]]]:
