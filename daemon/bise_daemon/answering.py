@@ -18,7 +18,7 @@ from bise_daemon.engine.loop import clock_ms
 from bise_daemon.engine.sampling import Sampler
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.serving import Serving, Stage
-from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_messages, to_sampling
+from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_format, to_messages, to_sampling
 from bise_proto.v1 import inference_pb2
 
 Encode = Callable[[Serving], Prompt]
@@ -115,15 +115,20 @@ class Answering:
             sampling = to_sampling(options, secrets.randbits(64))
             sampling.check_vocabulary(reception.capacity.vocab_size)
             stops = StopMatcher(options.stop)  # what is wrong is told before what there is no time for
+            format_ = to_format(options)
+            grammar = None if format_ is None else await serving.formats.compile(format_)
+            shortest_tokens = 1 if grammar is None else grammar.shortest_tokens
             deadline_ms = self._deadline_ms(options, remaining_ms, arrived_ms, reception.longest_step_ms)
             admitted = reception.admit(
-                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms)
+                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms, shortest_tokens)
             )
             generation = Generation(
                 Sampler(sampling, prompt.token_ids),
-                tokenizer.detokenizer(continues=continues),
+                # A format says itself whether the answer begins with a space.
+                tokenizer.detokenizer(continues=continues or grammar is not None),
                 stops,
                 frozenset() if options.ignore_eos else tokenizer.eos_token_ids,
+                None if grammar is None else grammar.guide(admitted.grant.max_tokens),
             )
         except RequestError as error:
             reception.refused(error)

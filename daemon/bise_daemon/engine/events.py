@@ -43,7 +43,10 @@ class Drafts:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is complete; `text` is what was still held back, `cached_tokens` those of the prompt not computed."""
+    """The answer is complete; `text` is what was still held back, `cached_tokens` those of the prompt not computed.
+
+    `forced_tokens` are those a format left no choice about; `closed_early`: the format was closed before its time.
+    """
 
     finish: Finish
     text: str
@@ -51,6 +54,8 @@ class Finished:
     times: Times
     cached_tokens: int = 0
     drafts: Drafts = Drafts()
+    forced_tokens: int = 0
+    closed_early: bool = False
 
 
 @dataclass(frozen=True, slots=True)
