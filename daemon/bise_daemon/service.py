@@ -8,7 +8,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
+from bise_daemon.chat.calls.call import MalformedCall
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.message import Message, Prompt
+from bise_daemon.chat.tool import ToolMode
 from bise_daemon.chat.truncation import truncate_oldest
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.engine.detokenize import StopMatcher
@@ -18,7 +21,7 @@ from bise_daemon.engine.loop import clock_ms
 from bise_daemon.engine.sampling import Sampler
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.serving import Serving, Stage
-from bise_daemon.wire import Context, abort, to_accepted, to_ask, to_delta, to_done, to_messages, to_sampling
+from bise_daemon.wire import Context, abort, to_accepted, to_ask, to_conversation, to_delta, to_done, to_sampling
 from bise_proto.v1 import inference_pb2, inference_pb2_grpc
 
 Encode = Callable[[Serving], Prompt]
@@ -64,12 +67,20 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         """Answers messages."""
 
         def encode(serving: Serving) -> Prompt:
-            messages = to_messages(request.messages)
+            conversation = to_conversation(request)
+            if conversation.choice.mode is ToolMode.REQUIRED:
+                raise RequestError(
+                    Reason.TOOLS_UNSUPPORTED,
+                    "tool_choice: expected AUTO or NONE, got a call that is required, which can't be kept yet. "
+                    "Ask for it in a message.",
+                    numbers={"field": "tool_choice"},
+                )
             if request.options.on_overflow == inference_pb2.TRUNCATE_OLDEST:
-                return _shortened(serving, messages, request.options.min_granted_tokens or 1)
-            return serving.model.chat.encode(messages)
+                return _shortened(serving, conversation, request.options.min_granted_tokens or 1)
+            return serving.model.chat.encode(conversation)
 
-        async with aclosing(self._answer(encode, request, context, continues=False)) as responses:
+        continues = request.continue_final_message
+        async with aclosing(self._answer(encode, request, context, continues=continues)) as responses:
             async for response in responses:
                 yield response
 
@@ -80,7 +91,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
         def encode(serving: Serving) -> Prompt:
             if request.WhichOneof("input") == "chat":
-                return serving.model.chat.encode(to_messages(request.chat.messages))
+                return serving.model.chat.encode(to_conversation(request.chat))
             return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
 
         try:
@@ -126,16 +137,19 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 tokenizer.detokenizer(continues=continues),
                 stops,
                 frozenset() if options.ignore_eos else tokenizer.eos_token_ids,
+                prompt.calls,
             )
         except RequestError as error:
             reception.refused(error)
             await abort(context, error)
         job = admitted.request(secrets.token_hex(8), prompt.token_ids)
         with _cancelled_after(deadline_ms + _READING_GRACE_MS), serving.dispatcher.submit(job, generation) as answer:
+            malformed: list[MalformedCall] = []
             yield to_accepted(job, admitted, prompt, reception.capacity.context_limit, sampling.seed)
             while True:
                 *pieces, last = await answer.next_events()
                 if isinstance(last, Piece):
+                    malformed += _malformed([*_pieces(pieces), last])
                     yield to_delta([*_pieces(pieces), last], tokenizer)
                     continue
                 if isinstance(last, Failed):
@@ -143,9 +157,11 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
                 reception.settle(admitted, last)
                 if last.finish is Finish.DEADLINE and options.on_expiry == inference_pb2.FAIL:
                     await abort(context, _expired(last, arrived_ms))
-                if pieces or last.text:
-                    yield to_delta([*_pieces(pieces), Piece(last.text, None)], tokenizer)
-                yield to_done(last, len(prompt.token_ids), arrived_ms)
+                rest = [*_pieces(pieces), Piece(last.text, None, last.calls)]
+                malformed += _malformed(rest)
+                if pieces or last.text or last.calls:
+                    yield to_delta(rest, tokenizer)
+                yield to_done(last, malformed, len(prompt.token_ids), arrived_ms)
                 return
 
     def _deadline_ms(
@@ -181,14 +197,15 @@ def usable_ms(remaining_ms: float, step_ms: float) -> float:
     return remaining_ms - max(_DEADLINE_MARGIN_MS + step_ms, share_ms)
 
 
-def _shortened(serving: Serving, messages: Sequence[Message], least_tokens: int) -> Prompt:
+def _shortened(serving: Serving, conversation: Conversation, least_tokens: int) -> Prompt:
     """The prompt of a chat without its oldest turns, as few of them as leave room for the answer."""
-    chat = serving.model.chat
+
+    def encode(messages: Sequence[Message]) -> Prompt:
+        return serving.model.chat.encode(replace(conversation, messages=messages))
+
     most_tokens = serving.reception.capacity.context_limit - least_tokens
-    left = truncate_oldest(messages, lambda some: len(chat.encode(some).token_ids), most_tokens)
-    return replace(
-        chat.encode(left.messages), dropped_messages=left.dropped_messages, dropped_tokens=left.dropped_tokens
-    )
+    left = truncate_oldest(conversation.messages, lambda some: len(encode(some).token_ids), most_tokens)
+    return replace(encode(left.messages), dropped_messages=left.dropped_messages, dropped_tokens=left.dropped_tokens)
 
 
 @contextmanager
@@ -205,6 +222,10 @@ def _cancelled_after(end_ms: float) -> Iterator[None]:
 
 def _pieces(events: Sequence[Event]) -> list[Piece]:
     return [event for event in events if isinstance(event, Piece)]
+
+
+def _malformed(pieces: Sequence[Piece]) -> list[MalformedCall]:
+    return [call for piece in pieces for call in piece.calls if isinstance(call, MalformedCall)]
 
 
 def _expired(finished: Finished, arrived_ms: float) -> RequestError:

@@ -401,18 +401,29 @@ class Engine:
         for request_id, ending in endings.items():
             active = self._active[request_id]
             try:
-                text = active.generation.finish()
+                rest = active.generation.finish()
             except Exception as error:  # noqa: BLE001 - as in _sample
                 self._fail(request_id, _own(error))
                 continue
             del self._active[request_id]
-            stopped_by_string = active.generation.stop_sequence is not None
-            finish = Finish.STOP_SEQUENCE if stopped_by_string else _FINISH[ending]
+            finish = _FINISH[ending]
+            if active.generation.stop_sequence is not None:
+                finish = Finish.STOP_SEQUENCE
+            elif finish is Finish.EOS and active.generation.made_calls:
+                finish = Finish.TOOL_CALLS
             times = replace(active.times, ended=self._clock())
             self._events.append(
                 (
                     request_id,
-                    Finished(finish, text, active.completion_tokens, times, active.cached_tokens, active.drafts),
+                    Finished(
+                        finish,
+                        rest.text,
+                        active.completion_tokens,
+                        times,
+                        active.cached_tokens,
+                        active.drafts,
+                        rest.calls,
+                    ),
                 )
             )
             self.counters.finished += 1
