@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bise_daemon.accuracy import Accuracy
-from bise_daemon.admission import Admission, Ask, Capacity, Grant, Margins, check_prompt, check_queue
+from bise_daemon.admission import Admission, Ask, Capacity, Grant, Margins, check_format, check_prompt, check_queue
 from bise_daemon.demand import Demand
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.events import Finish, Finished
@@ -119,6 +119,7 @@ class Reception:
             RequestError: what can't be; see `check_prompt` and `Admission.grant`.
         """
         self.check_queue()
+        check_format(ask.max_tokens, ask.shortest_tokens)
         room = check_prompt(self.capacity, prompt, ask.max_tokens, ask.must_fit_tokens)
         outlook = self._dispatcher.engine.outlook
         standings = [self._likely(standing) for standing in self._dispatcher.standings()]

@@ -18,6 +18,7 @@ from bise_daemon.config.address import Address, TcpAddress
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.loop import Deliver, Engine, clock_ms
+from bise_daemon.grammar.compiler import Compiler
 from bise_daemon.memory.governor import Governor, MemoryLevel, Rules
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Reading
@@ -136,11 +137,12 @@ class Server:
         )
         reception = Reception(capacity, dispatcher, model.costs, clock_ms)
         engine.start()
+        formats = Compiler(model.tokenizer)
         # Its first verdict is there before the first request can be.
         revival = Revival(model.prefixes, model.store, model.cache, engine)
         governing = asyncio.create_task(self._govern(model, reception, revival))
         try:
-            self._stage.serve(Serving(model, dispatcher, reception))
+            self._stage.serve(Serving(model, dispatcher, reception, formats))
             await self._report(health_pb2.HealthCheckResponse.SERVING)
             logger.info(
                 "serving %s: %s, loaded in %.0f ms (%.0f ms of it measuring steps), context limit %d tokens, %d slots",
@@ -159,6 +161,7 @@ class Server:
                 await self._drain(dispatcher)
         finally:
             governing.cancel()
+            await formats.close()
             await asyncio.to_thread(engine.stop)
         engine.ended.result()
         with suppress(asyncio.CancelledError):

@@ -8,10 +8,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, S
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
-from bise_daemon.chat.calls.call import MalformedCall
+from bise_daemon.chat.calls.call import MalformedCall, NoCalls
 from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.message import Message, Prompt
-from bise_daemon.chat.tool import ToolMode
 from bise_daemon.chat.truncation import truncate_oldest
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.engine.detokenize import StopMatcher
@@ -20,8 +19,19 @@ from bise_daemon.engine.generation import Generation, Piece
 from bise_daemon.engine.loop import clock_ms
 from bise_daemon.engine.sampling import Sampler
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.grammar.constraint import find_constraint
 from bise_daemon.serving import Serving, Stage
-from bise_daemon.wire import Context, abort, to_accepted, to_ask, to_conversation, to_delta, to_done, to_sampling
+from bise_daemon.wire import (
+    Context,
+    abort,
+    to_accepted,
+    to_ask,
+    to_conversation,
+    to_delta,
+    to_done,
+    to_format,
+    to_sampling,
+)
 from bise_proto.v1 import inference_pb2, inference_pb2_grpc
 
 Encode = Callable[[Serving], Prompt]
@@ -68,13 +78,6 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
 
         def encode(serving: Serving) -> Prompt:
             conversation = to_conversation(request)
-            if conversation.choice.mode is ToolMode.REQUIRED:
-                raise RequestError(
-                    Reason.TOOLS_UNSUPPORTED,
-                    "tool_choice: expected AUTO or NONE, got a call that is required, which can't be kept yet. "
-                    "Ask for it in a message.",
-                    numbers={"field": "tool_choice"},
-                )
             if request.options.on_overflow == inference_pb2.TRUNCATE_OLDEST:
                 return _shortened(serving, conversation, request.options.min_granted_tokens or 1)
             return serving.model.chat.encode(conversation)
@@ -128,16 +131,21 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             sampling = to_sampling(options, secrets.randbits(64))
             sampling.check_vocabulary(reception.capacity.vocab_size)
             stops = StopMatcher(options.stop)  # what is wrong is told before what there is no time for
+            format_ = to_format(options)
+            constraint = await find_constraint(serving.formats, format_, prompt.grammar)
+            shortest_tokens = 1 if constraint is None else constraint.shortest_tokens
             deadline_ms = self._deadline_ms(options, context, arrived_ms, reception.longest_step_ms)
             admitted = reception.admit(
-                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms)
+                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms, shortest_tokens)
             )
             generation = Generation(
                 Sampler(sampling, prompt.token_ids),
-                tokenizer.detokenizer(continues=continues),
+                # A format says itself whether the answer begins with a space.
+                tokenizer.detokenizer(continues=continues or format_ is not None),
                 stops,
                 frozenset() if options.ignore_eos else tokenizer.eos_token_ids,
-                prompt.calls,
+                None if constraint is None else constraint.guide(admitted.grant.max_tokens),
+                prompt.calls if format_ is None else NoCalls(),
             )
         except RequestError as error:
             reception.refused(error)

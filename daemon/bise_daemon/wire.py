@@ -21,6 +21,7 @@ from bise_daemon.engine.events import Finish, Finished
 from bise_daemon.engine.generation import Piece
 from bise_daemon.engine.sampling import Choice, SamplingParams
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.grammar.format import Format, Kind
 from bise_daemon.reception import Admitted
 from bise_daemon.scheduler.request import Priority, Request
 from bise_proto.v1 import inference_pb2
@@ -165,11 +166,39 @@ def to_sampling(options: inference_pb2.Options, seed: int) -> SamplingParams:
     )
 
 
-def to_ask(options: inference_pb2.Options, prompt_tokens: int, arrived_ms: float, deadline_ms: float) -> Ask:
+def to_format(options: inference_pb2.Options) -> Format | None:
+    """What the answer has to be; None is anything.
+
+    Raises:
+        RequestError: INVALID_OPTION, also for what does not go with a format.
+    """
+    kind = options.format.WhichOneof("format")
+    if kind is None:
+        return None
+    if options.stop or options.ignore_eos:
+        field = "stop" if options.stop else "ignore_eos"
+        raise RequestError(
+            Reason.INVALID_OPTION,
+            f"{field}: expected none with a format, which says where the answer ends, got {field}. Leave one out.",
+            numbers={"field": field},
+        )
+    if kind == "choices":
+        return Format.of_choices(options.format.choices.texts)
+    return Format(Kind(kind), "" if kind == "json_object" else getattr(options.format, kind))
+
+
+def to_ask(
+    options: inference_pb2.Options,
+    prompt_tokens: int,
+    arrived_ms: float,
+    deadline_ms: float,
+    shortest_tokens: int = 1,
+) -> Ask:
     """What the options ask for.
 
     Args:
         arrived_ms, deadline_ms: on the engine's clock; the deadline is the end of patience, stated or not.
+        shortest_tokens: of an answer in its format.
 
     Raises:
         RequestError: INVALID_OPTION.
@@ -193,6 +222,7 @@ def to_ask(options: inference_pb2.Options, prompt_tokens: int, arrived_ms: float
         total_ms=budget.total_ms if budget.HasField("total_ms") else None,
         first_token_ms=budget.first_token_ms if budget.HasField("first_token_ms") else None,
         per_token_ms=budget.per_token_ms if budget.HasField("per_token_ms") else None,
+        shortest_tokens=shortest_tokens,
     )
 
 
@@ -256,7 +286,9 @@ def to_done(
                 cached_tokens=finished.cached_tokens,
                 draft_tokens=finished.drafts.guessed,
                 accepted_draft_tokens=finished.drafts.confirmed,
+                forced_tokens=finished.forced_tokens,
             ),
+            closed_early=finished.closed_early,
             timings=inference_pb2.Timings(
                 queue_ms=started - arrived_ms,
                 prefill_ms=first - started,

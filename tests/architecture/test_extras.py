@@ -23,6 +23,7 @@ _DISTRIBUTIONS = {
     "grpc_reflection": "grpcio-reflection",
     "grpc_status": "grpcio-status",
     "jinja2": "jinja2",
+    "llguidance": "llguidance",
     "mistral_common": "mistral-common",
     "ml_dtypes": "ml-dtypes",
     "model_signing": "model-signing",

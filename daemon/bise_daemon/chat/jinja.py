@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from bise_daemon.chat.calls.syntax import reader_of, syntax_of_template
+from bise_daemon.chat.calls.syntax import prompt_of, syntax_of_template
 from bise_daemon.chat.control import OPEN, ControlTokens, Reading
 from bise_daemon.chat.conversation import Conversation, check_conversation
 from bise_daemon.chat.guarding import check_reserved, guard
@@ -36,12 +36,12 @@ class JinjaChat:
         """
         self._template = template
         self._tokenizer = tokenizer
-        special_ids = {token.text: token.token_id for token in tokenizer.added_tokens if token.special}
-        self.call_syntax = syntax_of_template(template_source, special_ids) if template.takes_tools else None
+        added = tokenizer.added_tokens
+        self.call_syntax = syntax_of_template(template_source, added) if template.takes_tools else None
         self._controls = ControlTokens(
             {
                 token.text: token.token_id
-                for token in tokenizer.added_tokens
+                for token in added
                 if token.text.strip() and (token.special or token.text in template_source)
             }
         )
@@ -59,7 +59,7 @@ class JinjaChat:
                 "a chat template " + ("of another way" if self._template.takes_tools else "without tools")
             )
         text = self._template.render(conversation)
-        return Prompt(self._encode(text, conversation), text, reader_of(self.call_syntax, conversation))
+        return prompt_of(self._encode(text, conversation), text, conversation, self.call_syntax)
 
     def _encode(self, text: str, conversation: Conversation) -> list[int]:
         """Encodes a rendered conversation, with control tokens only where the template wrote them."""

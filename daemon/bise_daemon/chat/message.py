@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from bise_daemon.chat.calls.call import CallReader, NoCalls
+from bise_daemon.chat.calls.call import CallGrammar, CallReader, NoCalls
 from bise_daemon.errors import Reason, RequestError
 
 MAX_QUOTED_CHARS = 300  # of others' error texts, which can quote whole contents; a gRPC status has little room
@@ -55,12 +55,14 @@ class Prompt:
         token_ids: the model's input.
         text: the same as text, control tokens spelled out; for people to inspect, not to encode again.
         calls: tells calls and text of the answer apart; good for one answer.
+        grammar: what calls in the answer have to be; None where there are no tools to call.
         dropped_messages, dropped_tokens: what was left out to make it fit.
     """
 
     token_ids: list[int]
     text: str
     calls: CallReader = field(default_factory=NoCalls)
+    grammar: CallGrammar | None = None
     dropped_messages: int = 0
     dropped_tokens: int = 0
 

@@ -15,7 +15,7 @@ from mistral_common.utils.json_utils import validate_json_schema_by_draft7
 from pydantic import ValidationError
 
 from bise_daemon.chat.calls.mistral import ARGS, CALL_ID, CALLS, ListedCalls, NamedCalls
-from bise_daemon.chat.calls.syntax import CallSyntax, reader_of
+from bise_daemon.chat.calls.syntax import CallSyntax, prompt_of
 from bise_daemon.chat.conversation import Conversation, check_conversation
 from bise_daemon.chat.message import MAX_QUOTED_CHARS, Message, Prompt, Role, ToolCall, invalid_message
 from bise_daemon.chat.mistral_tokenizer import MistralCommonTokenizer
@@ -85,7 +85,7 @@ class MistralChat:
                 "Send an optional system message, then user and assistant in alternation, calls with their results.",
             ) from error
         text = self._mistral.decode(token_ids, SpecialTokenPolicy.KEEP)
-        return Prompt(token_ids, text, reader_of(self.call_syntax, conversation))
+        return prompt_of(token_ids, text, conversation, self.call_syntax)
 
     def _check_ids(self, conversation: Conversation) -> None:
         """Ids of calls are part of the prompt up to v11, and were nine letters and digits in training."""
@@ -107,10 +107,11 @@ def _syntax(tokenizer: MistralCommonTokenizer) -> CallSyntax | None:
     version = tokenizer.mistral.version
     if version < TokenizerVersion.v2:
         return None
+    openings = set(tokenizer.texts_of(CALLS))
     if version <= TokenizerVersion.v7:
-        return CallSyntax(ListedCalls, tokenizer.special_ids(CALLS))
+        return CallSyntax(ListedCalls, tokenizer.texts_of(CALLS), openings)
     marks = (CALLS, CALL_ID, ARGS) if version <= TokenizerVersion.v11 else (CALLS, ARGS)
-    return CallSyntax(NamedCalls, tokenizer.special_ids(*marks))
+    return CallSyntax(NamedCalls, tokenizer.texts_of(*marks), openings)
 
 
 def _tool(tool: Tool, where: str) -> tool_calls.Tool:

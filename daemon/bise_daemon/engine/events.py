@@ -48,6 +48,8 @@ class Drafts:
 class Finished:
     """The answer is complete; `text` and `calls` are what was still held back, `cached_tokens` those of the prompt not
     computed.
+
+    `forced_tokens` are those a format left no choice about; `closed_early`: the format was closed before its time.
     """
 
     finish: Finish
@@ -56,6 +58,8 @@ class Finished:
     times: Times
     cached_tokens: int = 0
     drafts: Drafts = Drafts()
+    forced_tokens: int = 0
+    closed_early: bool = False
     calls: Sequence[CallDelta | MalformedCall] = ()
 
 

@@ -17,7 +17,6 @@ from mistral_common.tokens.tokenizers.mistral import MistralTokenizer
 from mistral_common.tokens.tokenizers.tekken import Tekkenizer
 
 from bise_daemon.chat.calls.call import CallDelta
-from bise_daemon.chat.calls.syntax import reader_of
 from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.message import Message, ToolCall
 from bise_daemon.chat.mistral import MistralChat
@@ -217,15 +216,15 @@ def answer(
         tokenizer.detokenizer(),
         StopMatcher([]),
         tokenizer.eos_token_ids,
-        reader_of(chat.call_syntax, conversation),
+        calls=chat.encode(conversation).calls,
     )
     pieces = []
     for token in tokens:
         logits = np.zeros(tokenizer.vocab_size, np.float32)
         logits[token] = 5
-        _, stopped, piece = generation.accept(logits)
-        pieces.append(piece)
-    assert stopped
+        growth = generation.accept_all(logits[None])
+        pieces += growth.pieces
+    assert growth.stopped
     return [*pieces, generation.finish()], generation
 
 

@@ -57,6 +57,21 @@ class Terms:
     make_id: Callable[[], str] = random_id
 
 
+@dataclass(frozen=True, slots=True)
+class CallGrammar:
+    """What calls in an answer have to be.
+
+    Attributes:
+        text: in llguidance's form of Lark, from the first character or token of a call to the end of the answer.
+        begins: the tokens that can only begin a call.
+        required: the answer is nothing but calls.
+    """
+
+    text: str
+    begins: Set[int]
+    required: bool
+
+
 class CallReader(Protocol):
     """Tells text and calls apart, fed in order with the text and marks of one answer, however they are cut."""
 
