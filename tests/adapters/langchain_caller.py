@@ -40,6 +40,6 @@ try:
 except openai.RateLimitError as error:
     found["refused"] = error.body["reason"]
 found["parsed"] = chat.with_structured_output(Found, method="json_schema").invoke("Hello").model_dump()
-called = chat.bind_tools([switch], tool_choice="any").invoke("Light, please.")
+called = chat.bind_tools([switch], tool_choice="any", max_tokens=120).invoke("Light, please.")
 found["calls"] = [[call["name"], call["args"]] for call in called.tool_calls]
 json.dump(found, sys.stdout)

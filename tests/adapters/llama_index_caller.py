@@ -25,6 +25,7 @@ chat = OpenAILike(
     context_window=256,
     is_chat_model=True,
     is_function_calling_model=True,
+    max_retries=0,
 )
 hello = [ChatMessage(role="user", content="Hello")]
 found = {
@@ -40,6 +41,8 @@ try:
     chat.chat([ChatMessage(role="user", content="one two three " * 8)], extra_headers={"X-Bise-First-Token-Ms": "1"})
 except openai.RateLimitError as error:
     found["refused"] = error.body["reason"]
-answer = chat.chat_with_tools([FunctionTool.from_defaults(switch)], user_msg="Light, please.", tool_required=True)
+answer = chat.chat_with_tools(
+    [FunctionTool.from_defaults(switch)], user_msg="Light, please.", tool_required=True, max_tokens=120
+)
 found["calls"] = [[call.tool_name, call.tool_kwargs] for call in chat.get_tool_calls_from_response(answer)]
 json.dump(found, sys.stdout)

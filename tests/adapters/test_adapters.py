@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from bise import Client
+from golden.tool_bundle import teach_tools
 from running import RunningDaemon, running
 
 pytestmark = pytest.mark.slow
@@ -22,7 +23,9 @@ _PATIENCE_S = 100
 
 @pytest.fixture(scope="module")
 def daemon(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
-    with running(tiny_bundle, tmp_path_factory.mktemp("daemon"), http={"listen": "127.0.0.1:0"}) as daemon:
+    folder = tmp_path_factory.mktemp("daemon")
+    bundle = teach_tools(tiny_bundle, folder / "taught", "<s>", "</s>")
+    with running(bundle, folder, http={"listen": "127.0.0.1:0"}) as daemon:
         with Client(daemon.address) as client:
             client.wait_until_serving()
         yield daemon

@@ -13,6 +13,7 @@ from openai import OpenAI
 from pydantic import BaseModel
 
 from bise import Client
+from golden.tool_bundle import teach_tools
 from running import running
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
@@ -25,7 +26,9 @@ CAPITAL: Any = [{"role": "user", "content": "What is the capital of France?"}]
 @pytest.fixture(scope="module")
 def door(smollm2_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder, http = tmp_path_factory.mktemp("daemon"), {"listen": "127.0.0.1:0"}
-    with running(smollm2_bundle, folder, context=2048, slots=4, http=http) as daemon, Client(daemon.address) as client:
+    # SmolLM2 was trained without tools: its calls need not make sense, but have to be calls.
+    bundle = teach_tools(smollm2_bundle, folder / "taught", "<|im_start|>", "<|im_end|>")
+    with running(bundle, folder, context=2048, slots=4, http=http) as daemon, Client(daemon.address) as client:
         client.wait_until_serving(timeout=PATIENCE_S)
         yield f"{daemon.http}/v1"
 

@@ -40,6 +40,7 @@ class CalledFunction(Fields):
 
     name: str
     arguments: str
+    parsed_arguments: Ignored = None
 
 
 class Call(Fields):
@@ -63,6 +64,7 @@ class ChatMessage(Fields):
     """Of the last message, an assistant's: the answer goes on from its text (Mistral's field)."""
     refusal: Ignored = None
     annotations: Ignored = None
+    parsed: Ignored = None
     audio: None = None
     function_call: None = None
 

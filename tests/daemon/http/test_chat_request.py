@@ -82,8 +82,19 @@ def test_a_content_in_parts_is_one_text() -> None:
 
 
 def test_an_answer_can_be_sent_back_as_it_came_and_a_result_knows_its_tool() -> None:
-    call = {"id": "c1", "type": "function", "function": {"name": "weather", "arguments": '{"a":1}'}}
-    answer = {"role": "assistant", "content": None, "refusal": None, "annotations": [], "audio": None}
+    call = {
+        "id": "c1",
+        "type": "function",
+        "function": {"name": "weather", "arguments": '{"a":1}', "parsed_arguments": {"a": 1}},
+    }
+    answer = {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "parsed": {"a": 1},
+    }
     result = {"role": "tool", "tool_call_id": "c1", "content": "rain"}
     messages = read(messages=[*HELLO, {**answer, "tool_calls": [call]}, result]).messages
     assert messages[1:] == [
