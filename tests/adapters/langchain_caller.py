@@ -1,4 +1,4 @@
-"""What a program with LangChain does: run by its own Python, with the door's address; prints what it got as JSON."""
+"""What a program with LangChain does, with the door's address and a model's name; prints what it got as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def switch(on: bool) -> str:
 
 
 chat = ChatOpenAI(
-    model="tiny", base_url=f"{sys.argv[1]}/v1", api_key="none", temperature=0, max_tokens=40, stream_usage=True
+    model=sys.argv[2], base_url=f"{sys.argv[1]}/v1", api_key="none", temperature=0, max_tokens=40, stream_usage=True
 )
 whole = chat.invoke("Hello")
 chunks = list(chat.stream("Hello"))

@@ -1,4 +1,4 @@
-"""What a program with LlamaIndex does: run by its own Python, with the door's address; prints what it got as JSON."""
+"""What a program with LlamaIndex does, with the door's address and a model's name; prints what it got as JSON."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ def switch(on: bool) -> str:
 
 
 chat = OpenAILike(
-    model="tiny",
+    model=sys.argv[2],
     api_base=f"{sys.argv[1]}/v1",
     api_key="none",
     temperature=0,
     max_tokens=40,
-    context_window=256,
+    context_window=2048,
     is_chat_model=True,
     is_function_calling_model=True,
     max_retries=0,
@@ -34,15 +34,14 @@ found = {
     "pieces": [chunk.delta for chunk in chat.stream_chat(hello)],
 }
 plain = OpenAILike(
-    model="tiny", api_base=f"{sys.argv[1]}/v1", api_key="none", temperature=0, max_tokens=8, is_chat_model=False
+    model=sys.argv[2], api_base=f"{sys.argv[1]}/v1", api_key="none", temperature=0, max_tokens=8, is_chat_model=False
 )
 found["completion"] = plain.complete("Once upon a time").text
 try:
     chat.chat([ChatMessage(role="user", content="one two three " * 8)], extra_headers={"X-Bise-First-Token-Ms": "1"})
 except openai.RateLimitError as error:
     found["refused"] = error.body["reason"]
-answer = chat.chat_with_tools(
-    [FunctionTool.from_defaults(switch)], user_msg="Light, please.", tool_required=True, max_tokens=120
-)
+chat.max_tokens = 120
+answer = chat.chat_with_tools([FunctionTool.from_defaults(switch)], user_msg="Light, please.", tool_required=True)
 found["calls"] = [[call.tool_name, call.tool_kwargs] for call in chat.get_tool_calls_from_response(answer)]
 json.dump(found, sys.stdout)

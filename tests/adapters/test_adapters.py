@@ -1,4 +1,4 @@
-"""Programs with others' OpenAI adapters, each in a Python of its own: they want different versions of the client."""
+"""Programs with others' OpenAI adapters, each run by a Python of its own: they want different versions of the client."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from bise import Client
 from golden.tool_bundle import teach_tools
 from running import RunningDaemon, running
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.real_model]
 
 _ROOT = Path(__file__).parents[2]
 _PATIENCE_S = 100
+_MODEL = "SmolLM2-135M-Instruct"
 
 
 @pytest.fixture(scope="module")
-def daemon(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
+def daemon(smollm2_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningDaemon]:
     folder = tmp_path_factory.mktemp("daemon")
-    bundle = teach_tools(tiny_bundle, folder / "taught", "<s>", "</s>")
-    with running(bundle, folder, http={"listen": "127.0.0.1:0"}) as daemon:
+    bundle = teach_tools(smollm2_bundle, folder / "taught", "<|im_start|>", "<|im_end|>")
+    with running(bundle, folder, context=2048, http={"listen": "127.0.0.1:0"}) as daemon:
         with Client(daemon.address) as client:
-            client.wait_until_serving()
+            client.wait_until_serving(timeout=_PATIENCE_S)
         yield daemon
 
 
@@ -40,7 +41,7 @@ def found(request: pytest.FixtureRequest, daemon: RunningDaemon) -> dict[str, An
     caller = Path(__file__).with_name(f"{request.param}_caller.py")
     assert daemon.http is not None
     ended = subprocess.run(
-        [python, caller, daemon.http],
+        [python, caller, daemon.http, _MODEL],
         capture_output=True,
         text=True,
         timeout=_PATIENCE_S,
