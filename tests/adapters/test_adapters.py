@@ -1,4 +1,4 @@
-"""Programs with others' OpenAI adapters, each run by a Python of its own: they want different versions of the client."""
+"""Programs with others' OpenAI adapters, each in a Python of its own: they want different versions of the client."""
 
 from __future__ import annotations
 

@@ -21,6 +21,8 @@ from bise_daemon.http.page import page_routes
 from bise_daemon.serving import Stage
 from bise_proto.v1 import device_pb2
 
+_PATHS = "GET /v1/models and /status, POST /v1/chat/completions and /v1/completions"
+
 
 def make_app(
     stage: Stage,
@@ -100,7 +102,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     reason = {404: "UNKNOWN_PATH", 405: "METHOD_NOT_ALLOWED"}.get(error.status_code, "BAD_REQUEST")
     where = f"{request.method[:20]} {request.url.path[:100]}"
-    failure = HttpError(error.status_code, reason, f"{where}: {error.detail}. See ARCHITECTURE.md for what there is.")
+    failure = HttpError(error.status_code, reason, f"{where}: {error.detail}. There are {_PATHS}.")
     return failure.response(error.headers)
 
 

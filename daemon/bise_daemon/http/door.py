@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager, contextmanager
@@ -12,6 +13,8 @@ from starlette.applications import Starlette
 
 from bise_daemon.config.address import Address, TcpAddress
 from bise_daemon.socket_lock import own_socket
+
+logger = logging.getLogger(__name__)
 
 # Connections beside those whose requests run or wait: pages that look at the status, clients between two requests.
 _SPARE_CONNECTIONS = 64
@@ -58,6 +61,7 @@ async def listening(app: Starlette, address: Address, max_requests: int) -> Asyn
             timeout_graceful_shutdown=_STOP_GRACE_S,
         )
         server = _Server(config)
+        logger.info("HTTP on %s", address)
         serving = asyncio.create_task(server.serve([listener]))
         try:
             yield address

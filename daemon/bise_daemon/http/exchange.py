@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Protocol
 
 import anyio
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
-from bise_daemon.answering import Responses
+from bise_daemon.answering import Answering, Responses
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.http.answer import AnswerForm, Envelope, finish_reason, outcome, promise, usage
 from bise_daemon.http.budget import put_headers
@@ -29,14 +28,6 @@ _STREAM_HEADERS = {"content-type": "text/event-stream; charset=utf-8", "cache-co
 _WHOLE_HEADERS = {"content-type": "application/json", "cache-control": "no-store"}
 
 
-class Answers(Protocol):
-    """Who answers: `bise_daemon.answering.Answering`."""
-
-    def generate(self, request: inference_pb2.GenerateRequest) -> Responses: ...
-
-    def chat(self, request: inference_pb2.ChatRequest) -> Responses: ...
-
-
 class Exchange:
     """An endpoint, as ASGI has it: a request's JSON in, an answer's JSON out.
 
@@ -49,7 +40,7 @@ class Exchange:
     fields: type[ChatFields] | type[CompletionFields]
     form: Callable[[], AnswerForm]
 
-    def __init__(self, answering: Answers, model: Callable[[], str], max_bytes: int) -> None:
+    def __init__(self, answering: Answering, model: Callable[[], str], max_bytes: int) -> None:
         self._answering = answering
         self._model = model
         self._max_bytes = max_bytes
@@ -57,7 +48,11 @@ class Exchange:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request; a caller that leaves ends the answer."""
         request = Request(scope, receive)
-        fields = self.fields.read(await _body(request, self._max_bytes))
+        try:
+            body = await _body(request, self._max_bytes)
+        except ClientDisconnect:
+            return
+        fields = self.fields.read(body)
         if fields.model != (model := self._model()):
             raise HttpError(
                 404, "UNKNOWN_MODEL", f"model: expected {model!r}, got {fields.model[:100]!r}.", {"field": "model"}
@@ -152,7 +147,7 @@ async def _chunks(
     accepted: inference_pb2.Accepted,
     responses: Responses,
     includes_usage: bool,
-) -> AsyncIterator[Json]:
+) -> AsyncGenerator[Json, None]:
     """The objects of a stream. What goes wrong in its middle is one of them: the status is sent long since."""
     more: Json = {"usage": None} if includes_usage else {}
     try:
@@ -170,10 +165,11 @@ async def _chunks(
         yield HttpError.of(error).body
 
 
-async def _stream(send: Send, chunks: AsyncIterator[Json]) -> None:
+async def _stream(send: Send, chunks: AsyncGenerator[Json, None]) -> None:
     await send(_start_of(_STREAM_HEADERS))
-    async for chunk in chunks:
-        await send({"type": "http.response.body", "body": b"data: %s\n\n" % encoded(chunk), "more_body": True})
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            await send({"type": "http.response.body", "body": b"data: %s\n\n" % encoded(chunk), "more_body": True})
     await send({"type": "http.response.body", "body": b"data: [DONE]\n\n"})
 
 

@@ -94,6 +94,13 @@ def test_what_is_no_request_gets_an_error_and_the_door_goes_on(daemon: RunningDa
     assert ask(daemon, "GET", "/status")[0] == 200
 
 
+def test_who_leaves_within_their_request_is_no_failure(daemon: RunningDaemon, caplog: pytest.LogCaptureFixture) -> None:
+    with socket.create_connection(("127.0.0.1", port_of(daemon)), timeout=_PATIENCE_S) as caller:
+        caller.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n\r\n{")
+    assert ask(daemon, "GET", "/status")[0] == 200
+    assert caplog.records == []
+
+
 def test_a_body_without_a_length_is_bounded_as_well(daemon: RunningDaemon) -> None:
     chunk = b"8000\r\n" + b" " * 0x8000 + b"\r\n"
     head = b"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n"
