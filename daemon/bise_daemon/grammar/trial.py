@@ -15,7 +15,7 @@ import threading
 from llguidance import LLMatcher
 
 from bise_daemon.errors import RequestError
-from bise_daemon.grammar.closing import MOST_BYTES, find_closing
+from bise_daemon.grammar.closing import MOST_BYTES, TRIES_APART, find_closing
 from bise_daemon.grammar.format import Format, Kind
 from bise_daemon.grammar.limits import LIMITS
 from bise_daemon.grammar.spelling import spelling
@@ -36,10 +36,8 @@ def attempt(format_: Format, specials: list[bytes]) -> list[int] | str:
     if matcher.is_error():
         return matcher.get_error()
     matcher.compute_bitmask()
-    closing = find_closing(matcher)
-    if matcher.is_error():
-        return matcher.get_error()
-    if closing is None:
+    closing = find_closing(matcher, TRIES_APART)
+    if closing is None or len(closing) > MOST_BYTES:
         return f"no answer of at most {MOST_BYTES} bytes was found that it accepts"
     return closing
 
