@@ -12,10 +12,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from bise_daemon.activation import Relay, private_address
+from bise_daemon.answering import Answering
 from bise_daemon.config.address import Address, TcpAddress
 from bise_daemon.config.live import LiveConfig
 from bise_daemon.service import InferenceService
-from bise_daemon.serving import Stage
 from bise_daemon.socket_lock import own_socket
 from bise_daemon.status import DeviceService
 from bise_proto.v1 import device_pb2, device_pb2_grpc, inference_pb2, inference_pb2_grpc
@@ -37,13 +37,15 @@ class Listener:
 
     Args:
         config: says where, unless `given` does.
-        stage: what calls are served with.
+        answering: answers calls.
+        device: tells of the daemon itself.
         given: a socket that listens already.
     """
 
-    def __init__(self, config: LiveConfig, stage: Stage, given: socket.socket | None) -> None:
+    def __init__(self, config: LiveConfig, answering: Answering, device: DeviceService, given: socket.socket | None) -> None:
         self._config = config
-        self._stage = stage
+        self._answering = answering
+        self._device = device
         self._given = given
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]  # the stubs lack it
         self._relays: list[Relay] = []
@@ -86,8 +88,8 @@ class Listener:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(self._stage, self._config), server)
-        device_pb2_grpc.add_DeviceServicer_to_server(DeviceService(self._stage), server)
+        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(self._answering), server)
+        device_pb2_grpc.add_DeviceServicer_to_server(self._device, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         return server

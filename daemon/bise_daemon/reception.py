@@ -154,7 +154,7 @@ class Reception:
         self.first_token.observe(grant.predicted_first_token_ms, said.predicted_first_token_ms, first_ms)
         if finished.finish is not Finish.DEADLINE:
             self.total.observe(grant.predicted_ms(tokens), said.predicted_ms(tokens), total_ms)
-        if finished.finish in (Finish.EOS, Finish.STOP_SEQUENCE):
+        if finished.finish in (Finish.EOS, Finish.STOP_SEQUENCE, Finish.TOOL_CALLS):
             self._lengths.append(finished.completion_tokens)
         if ask.first_token_ms is not None:
             self.first_token.settle(first_ms <= ask.first_token_ms)

@@ -1,227 +1,56 @@
-"""The gRPC servicers: requests become jobs for the engine, its events become responses. No decisions are made here."""
+"""The gRPC servicer of `bise.v1.Inference`: what it is asked is answered elsewhere, refusals become statuses."""
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 
-from bise_daemon.chat.message import Message, Prompt
-from bise_daemon.chat.truncation import truncate_oldest
-from bise_daemon.config.live import LiveConfig
-from bise_daemon.engine.detokenize import StopMatcher
-from bise_daemon.engine.events import Event, Failed, Finish, Finished
-from bise_daemon.engine.generation import Generation, Piece
-from bise_daemon.engine.loop import clock_ms
-from bise_daemon.engine.sampling import Sampler
-from bise_daemon.errors import Reason, RequestError
-from bise_daemon.serving import Serving, Stage
-from bise_daemon.wire import Context, abort, to_accepted, to_ask, to_delta, to_done, to_format, to_messages, to_sampling
+from bise_daemon.answering import Answering, Responses
+from bise_daemon.errors import RequestError
+from bise_daemon.wire import Context, abort
 from bise_proto.v1 import inference_pb2, inference_pb2_grpc
-
-Encode = Callable[[Serving], Prompt]
-
-ProtoRequest = inference_pb2.GenerateRequest | inference_pb2.ChatRequest | inference_pb2.CountTokensRequest
-
-# Tokenizing this much takes about a millisecond; more of it must not hold up other calls.
-_INLINE_BYTES = 4096
-# A partial answer must be on its way before the caller's own deadline cuts the line: this, and one step, before it. For
-# callers who have time it is a hundredth of it: a neighbour that takes the cores delays both, and within half an hour
-# beside one 52 of 5,759 calls were cut off without their answer (`python -m tests.bench.soak`).
-_DEADLINE_MARGIN_MS = 20.0
-_DEADLINE_MARGIN_SHARE, _MOST_DEADLINE_MARGIN_MS = 0.01, 500.0
-# An answer that has ended must be read within this.
-_READING_GRACE_MS = 5000.0
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
     """`bise.v1.Inference`."""
 
-    def __init__(self, stage: Stage, config: LiveConfig) -> None:
-        self._stage = stage
-        self._config = config
+    def __init__(self, answering: Answering) -> None:
+        self._answering = answering
 
     async def Generate(  # noqa: N802 - the proto's name
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         """Continues a prompt."""
-
-        def encode(serving: Serving) -> Prompt:
-            if request.WhichOneof("input") == "token_ids":
-                return Prompt(list(request.token_ids.ids), "")
-            return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
-
-        async with aclosing(self._answer(encode, request, context, continues=True)) as responses:
-            async for response in responses:
+        async with aclosing(self._answering.generate(request, _remaining_ms(context))) as responses:
+            async for response in _or_abort(responses, context):
                 yield response
 
     async def Chat(  # noqa: N802 - the proto's name
         self, request: inference_pb2.ChatRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         """Answers messages."""
-
-        def encode(serving: Serving) -> Prompt:
-            messages = to_messages(request.messages)
-            if request.options.on_overflow == inference_pb2.TRUNCATE_OLDEST:
-                return _shortened(serving, messages, request.options.min_granted_tokens or 1)
-            return serving.model.chat.encode(messages)
-
-        async with aclosing(self._answer(encode, request, context, continues=False)) as responses:
-            async for response in responses:
+        async with aclosing(self._answering.chat(request, _remaining_ms(context))) as responses:
+            async for response in _or_abort(responses, context):
                 yield response
 
     async def CountTokens(  # noqa: N802 - the proto's name
         self, request: inference_pb2.CountTokensRequest, context: Context
     ) -> inference_pb2.CountTokensResponse:
         """Tokenizes only."""
-
-        def encode(serving: Serving) -> Prompt:
-            if request.WhichOneof("input") == "chat":
-                return serving.model.chat.encode(to_messages(request.chat.messages))
-            return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
-
         try:
-            serving = await self._served(context)
-            prompt = await self._encode(serving, encode, request)
+            return await self._answering.count_tokens(request, _remaining_ms(context))
         except RequestError as error:
             await abort(context, error)
-        return inference_pb2.CountTokensResponse(
-            count=len(prompt.token_ids),
-            token_ids=prompt.token_ids,
-            context_limit=serving.reception.capacity.context_limit,
-            rendered=prompt.text,
-        )
-
-    async def _answer(
-        self,
-        encode: Encode,
-        request: inference_pb2.GenerateRequest | inference_pb2.ChatRequest,
-        context: Context,
-        *,
-        continues: bool,
-    ) -> AsyncGenerator[inference_pb2.GenerateResponse, None]:
-        """The stream of one answer. `continues`: it goes on from the prompt's own text."""
-        arrived_ms = clock_ms()
-        options = request.options
-        try:
-            serving = await self._served(context)
-        except RequestError as error:
-            await abort(context, error)
-        reception, tokenizer = serving.reception, serving.model.tokenizer
-        try:
-            reception.check_queue()
-            prompt = await self._encode(serving, encode, request)
-            sampling = to_sampling(options, secrets.randbits(64))
-            sampling.check_vocabulary(reception.capacity.vocab_size)
-            stops = StopMatcher(options.stop)  # what is wrong is told before what there is no time for
-            form = to_format(options)
-            deadline_ms = self._deadline_ms(options, context, arrived_ms, reception.longest_step_ms)
-            grammar = None
-            if form is not None:
-                grammar = await serving.formats.compile(form, (deadline_ms - clock_ms()) / 1e3)
-            shortest_tokens = 1 if grammar is None else grammar.shortest_tokens
-            admitted = reception.admit(
-                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms, shortest_tokens)
-            )
-            generation = Generation(
-                Sampler(sampling, prompt.token_ids),
-                # A format says itself whether the answer begins with a space.
-                tokenizer.detokenizer(continues=continues or grammar is not None),
-                stops,
-                frozenset() if options.ignore_eos else tokenizer.eos_token_ids,
-                None if grammar is None else grammar.guide(admitted.grant.max_tokens),
-            )
-        except RequestError as error:
-            reception.refused(error)
-            await abort(context, error)
-        job = admitted.request(secrets.token_hex(8), prompt.token_ids)
-        with _cancelled_after(deadline_ms + _READING_GRACE_MS), serving.dispatcher.submit(job, generation) as answer:
-            yield to_accepted(job, admitted, prompt, reception.capacity.context_limit, sampling.seed)
-            while True:
-                *pieces, last = await answer.next_events()
-                if isinstance(last, Piece):
-                    yield to_delta([*_pieces(pieces), last], tokenizer)
-                    continue
-                if isinstance(last, Failed):
-                    await abort(context, last.error)
-                reception.settle(admitted, last)
-                if last.finish is Finish.DEADLINE and options.on_expiry == inference_pb2.FAIL:
-                    await abort(context, _expired(last, arrived_ms))
-                if pieces or last.text:
-                    yield to_delta([*_pieces(pieces), Piece(last.text, None)], tokenizer)
-                yield to_done(last, len(prompt.token_ids), arrived_ms)
-                return
-
-    def _deadline_ms(
-        self, options: inference_pb2.Options, context: Context, arrived_ms: float, step_ms: float
-    ) -> float:
-        """The earlier of the budget's end and the call's own deadline, on the engine's clock."""
-        remaining_s: float | None = context.time_remaining()  # the stubs forget that there may be none
-        ends = [] if remaining_s is None else [clock_ms() + usable_ms(remaining_s * 1e3, step_ms)]
-        if options.budget.HasField("total_ms"):
-            ends.append(arrived_ms + options.budget.total_ms)
-        return min(ends, default=arrived_ms + self._config.now.default_timeout_s * 1e3)
-
-    async def _served(self, context: Context) -> Serving:
-        remaining_s: float | None = context.time_remaining()
-        return await self._stage.served(self._config.now.default_timeout_s if remaining_s is None else remaining_s)
-
-    async def _encode(self, serving: Serving, encode: Encode, request: ProtoRequest) -> Prompt:
-        size_bytes, most_bytes = request.ByteSize(), self._config.now.max_message_bytes
-        if size_bytes > most_bytes:
-            raise RequestError(
-                Reason.MESSAGE_TOO_LARGE,
-                f"expected a request of at most {most_bytes} bytes, got {size_bytes}. Send less text.",
-                numbers={"size_bytes": size_bytes, "max_message_bytes": most_bytes},
-            )
-        if size_bytes <= _INLINE_BYTES:
-            return encode(serving)
-        return await asyncio.to_thread(encode, serving)
 
 
-def usable_ms(remaining_ms: float, step_ms: float) -> float:
-    """How much of the time until a call's own deadline its answer may take; it may be less than nothing.
-
-    Args:
-        step_ms: the longest step.
-    """
-    share_ms = min(_DEADLINE_MARGIN_SHARE * remaining_ms, _MOST_DEADLINE_MARGIN_MS)
-    return remaining_ms - max(_DEADLINE_MARGIN_MS + step_ms, share_ms)
-
-
-def _shortened(serving: Serving, messages: Sequence[Message], least_tokens: int) -> Prompt:
-    """The prompt of a chat without its oldest turns, as few of them as leave room for the answer."""
-    chat = serving.model.chat
-    most_tokens = serving.reception.capacity.context_limit - least_tokens
-    left = truncate_oldest(messages, lambda some: len(chat.encode(some).token_ids), most_tokens)
-    return replace(
-        chat.encode(left.messages), dropped_messages=left.dropped_messages, dropped_tokens=left.dropped_tokens
-    )
-
-
-@contextmanager
-def _cancelled_after(end_ms: float) -> Iterator[None]:
-    """Cancels the call at `end_ms` on the engine's clock: one whose caller never reads must not keep its place."""
-    task = asyncio.current_task()
-    assert task is not None
-    timer = asyncio.get_running_loop().call_later(max(0.0, end_ms - clock_ms()) / 1e3, task.cancel)
+async def _or_abort(responses: Responses, context: Context) -> AsyncIterator[inference_pb2.GenerateResponse]:
     try:
-        yield
-    finally:
-        timer.cancel()
+        async for response in responses:
+            yield response
+    except RequestError as error:
+        await abort(context, error)
 
 
-def _pieces(events: Sequence[Event]) -> list[Piece]:
-    return [event for event in events if isinstance(event, Piece)]
-
-
-def _expired(finished: Finished, arrived_ms: float) -> RequestError:
-    took_ms = clock_ms() - arrived_ms
-    return RequestError(
-        Reason.DEADLINE,
-        f"the budget ended after {took_ms:.0f} ms with {finished.completion_tokens} tokens generated. "
-        "Allow more time, ask for fewer tokens, or take partial answers (RETURN_PARTIAL).",
-        numbers={"took_ms": round(took_ms, 1), "completion_tokens": finished.completion_tokens},
-    )
+def _remaining_ms(context: Context) -> float | None:
+    remaining_s: float | None = context.time_remaining()  # the stubs forget that there may be none
+    return None if remaining_s is None else remaining_s * 1e3

@@ -11,8 +11,12 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from bise_daemon.admission import Ask
-from bise_daemon.chat.message import Message, Prompt
+from bise_daemon.chat.calls.call import CallDelta, MalformedCall
+from bise_daemon.chat.conversation import Conversation
+from bise_daemon.chat.json_object import parse_object
+from bise_daemon.chat.message import Message, Prompt, ToolCall
 from bise_daemon.chat.tokenizer import Tokenizer
+from bise_daemon.chat.tool import Tool, ToolChoice, ToolMode
 from bise_daemon.engine.events import Finish, Finished
 from bise_daemon.engine.generation import Piece
 from bise_daemon.engine.sampling import Choice, SamplingParams
@@ -37,6 +41,7 @@ _STATUS_CODES = {
     Reason.INVALID_MESSAGE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.MESSAGE_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.CHAT_UNSUPPORTED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.TOOLS_UNSUPPORTED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.BUDGET: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.MEMORY: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -55,6 +60,12 @@ _FINISH_REASONS = {
     Finish.STOP_SEQUENCE: inference_pb2.STOP_SEQUENCE,
     Finish.LENGTH: inference_pb2.LENGTH,
     Finish.DEADLINE: inference_pb2.DEADLINE,
+    Finish.TOOL_CALLS: inference_pb2.TOOL_CALLS,
+}
+_TOOL_MODES = {
+    inference_pb2.ToolChoice.AUTO: ToolMode.AUTO,
+    inference_pb2.ToolChoice.NONE: ToolMode.NONE,
+    inference_pb2.ToolChoice.REQUIRED: ToolMode.REQUIRED,
 }
 
 
@@ -92,9 +103,45 @@ def _shortened(message: str) -> str:
     return encoded[:_MAX_MESSAGE_BYTES].decode("utf-8", errors="ignore") + "…"
 
 
-def to_messages(messages: Sequence[inference_pb2.Message]) -> list[Message]:
-    """Chat messages, unchecked."""
-    return [Message(message.role, message.content) for message in messages]
+def to_conversation(chat: inference_pb2.ChatRequest | inference_pb2.Messages) -> Conversation:
+    """What is to be answered; only JSON in it is checked here.
+
+    Raises:
+        RequestError: INVALID_MESSAGE, naming the field.
+    """
+    return Conversation(
+        [_message(message, f"messages[{index}]") for index, message in enumerate(chat.messages)],
+        [_tool(tool, f"tools[{index}]") for index, tool in enumerate(chat.tools)],
+        _tool_choice(chat.tool_choice),
+        chat.continue_final_message,
+    )
+
+
+def _message(message: inference_pb2.Message, where: str) -> Message:
+    calls = [
+        ToolCall(call.id, call.name, parse_object(call.arguments or "{}", f"{where}.tool_calls[{number}].arguments"))
+        for number, call in enumerate(message.tool_calls)
+    ]
+    return Message(message.role, message.content, calls, message.tool_call_id, message.name)
+
+
+def _tool(tool: inference_pb2.Tool, where: str) -> Tool:
+    if not tool.parameters:
+        return Tool(tool.name, tool.description)
+    return Tool(tool.name, tool.description, parse_object(tool.parameters, f"{where}.parameters"))
+
+
+def _tool_choice(choice: inference_pb2.ToolChoice) -> ToolChoice:
+    if choice.WhichOneof("choice") == "name":
+        return ToolChoice(ToolMode.REQUIRED, choice.name, choice.single)
+    if choice.mode not in _TOOL_MODES:
+        modes = ", ".join(inference_pb2.ToolChoice.Mode.keys())
+        raise RequestError(
+            Reason.INVALID_MESSAGE,
+            f"tool_choice.mode: expected one of {modes}, got {choice.mode}.",
+            numbers={"field": "tool_choice.mode"},
+        )
+    return ToolChoice(_TOOL_MODES[choice.mode], "", choice.single)
 
 
 def to_sampling(options: inference_pb2.Options, seed: int) -> SamplingParams:
@@ -203,16 +250,23 @@ def to_accepted(
 def to_delta(pieces: Sequence[Piece], tokenizer: Tokenizer) -> inference_pb2.GenerateResponse:
     """Some pieces of an answer as one message."""
     choices = [piece.choice for piece in pieces if piece.choice is not None]
+    calls = [call for piece in pieces for call in piece.calls if isinstance(call, CallDelta)]
     return inference_pb2.GenerateResponse(
         delta=inference_pb2.Delta(
             text="".join(piece.text for piece in pieces),
             token_ids=[choice.token_id for choice in choices],
             logprobs=[_logprob(choice, tokenizer) for choice in choices if choice.logprob is not None],
+            tool_calls=[
+                inference_pb2.ToolCallDelta(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
+                for call in calls
+            ],
         )
     )
 
 
-def to_done(finished: Finished, prompt_tokens: int, arrived_ms: float) -> inference_pb2.GenerateResponse:
+def to_done(
+    finished: Finished, malformed: Sequence[MalformedCall], prompt_tokens: int, arrived_ms: float
+) -> inference_pb2.GenerateResponse:
     """The last message of an answer; times count from `arrived_ms`, on the engine's clock."""
     times = finished.times
     ended = times.ended if times.ended is not None else arrived_ms
@@ -222,6 +276,10 @@ def to_done(finished: Finished, prompt_tokens: int, arrived_ms: float) -> infere
     return inference_pb2.GenerateResponse(
         done=inference_pb2.Done(
             finish_reason=_FINISH_REASONS[finished.finish],
+            malformed_tool_calls=[
+                inference_pb2.MalformedToolCall(text=call.text, problem=call.problem, index=call.index)
+                for call in malformed
+            ],
             usage=inference_pb2.Usage(
                 prompt_tokens=prompt_tokens,
                 completion_tokens=finished.completion_tokens,

@@ -23,13 +23,13 @@ from bise import (
     Refused,
 )
 from bise_daemon import server as server_module
+from bise_daemon.answering import usable_ms
 from bise_daemon.memory.fit import reserve_bytes
 from bise_daemon.memory.governor import Rules
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Reading
 from bise_daemon.models import model as model_module
 from bise_daemon.models.model import load_model
-from bise_daemon.service import usable_ms
 from bise_daemon.socket_lock import AddressInUseError
 from bise_proto.bundle import BundleError, read_manifest
 from bise_proto.v1 import inference_pb2, inference_pb2_grpc

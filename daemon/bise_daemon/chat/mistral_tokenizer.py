@@ -78,6 +78,10 @@ class MistralCommonTokenizer:
     def vocab_size(self) -> int:
         return int(self._model.n_words)
 
+    def texts_of(self, *texts: str) -> dict[int, str]:
+        """Those of some special tokens' texts that there are, by the tokens' ids."""
+        return {self._special_id_of[text]: text for text in texts if text in self._special_id_of}
+
     def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
         token_ids: list[int] = []
         # The library never reads special tokens out of text; a raw prompt may spell them.

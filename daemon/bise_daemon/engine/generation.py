@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+from bise_daemon.chat.calls.call import CallDelta, CallReader, Found, MalformedCall, NoCalls
 from bise_daemon.engine.detokenize import Detokenizer, StopMatcher
 from bise_daemon.engine.guide import Free, Guide
 from bise_daemon.engine.runner import Logits
@@ -16,7 +17,8 @@ class Piece:
     """What one token added to an answer; the text trails the tokens while a character or a stop string may be open."""
 
     text: str
-    choice: Choice | None
+    choice: Choice | None = None
+    calls: Sequence[CallDelta | MalformedCall] = ()
 
 
 @dataclass(slots=True)
@@ -52,6 +54,7 @@ class Generation:
         stops: fresh, for this answer.
         eos_token_ids: tokens that end the answer and are not part of it; empty to go on past them.
         guide: keeps the answer to its format; fresh, for this answer.
+        calls: fresh, for this answer; what it takes for calls is no text, so no stop string is found in it.
     """
 
     def __init__(
@@ -61,17 +64,19 @@ class Generation:
         stops: StopMatcher,
         eos_token_ids: Set[int],
         guide: Guide | None = None,
+        calls: CallReader | None = None,
     ) -> None:
         self._sampler = sampler
         self._detokenizer = detokenizer
         self._stops = stops
         self._eos_token_ids = eos_token_ids
         self._guide = Free() if guide is None else guide
+        self._calls = calls or NoCalls()
         self.stop_sequence: str | None = None
         """The stop string that ended the answer."""
         self.closed_early = False
         """The answer's format was closed before the model would have."""
-        self.has_format = guide is not None
+        self.has_format = self._guide.closes
 
     def accept_all(self, logits: Logits, drafted: Sequence[int] = ()) -> Growth:
         """Samples the next tokens, as long as they are the ones drafted.
@@ -99,7 +104,7 @@ class Generation:
 
     def close(self) -> list[Piece]:
         """Makes the answer whole, as far as it has a format, when there is no time for more."""
-        return [self._piece(Choice(token)) for token in self._guide.close()]
+        return [self._piece(self._read(token), Choice(token)) for token in self._guide.close()]
 
     def _accept(self, logits: Logits, growth: Growth) -> None:
         """Samples one token from logits [vocab], and adds what it leads to."""
@@ -114,19 +119,39 @@ class Generation:
             return
         for token in course.tokens:
             growth.tokens.append(token)
-            growth.pieces.append(self._piece(choice if token == choice.token_id else Choice(token)))
+            growth.pieces.append(self._piece(self._read(token), choice if token == choice.token_id else Choice(token)))
             choice = Choice(token)
         for token in course.tokens[1:]:
             self._sampler.remember(token)
-        growth.stopped |= self.stop_sequence is not None
+        growth.stopped |= self.stop_sequence is not None or self._calls.ended
 
-    def _piece(self, choice: Choice) -> Piece:
-        text, self.stop_sequence = self._stops.push(self._detokenizer.push(choice.token_id))
-        return Piece(text, choice)
-
-    def finish(self) -> str:
-        """Text still held back when the answer ended for another reason than a stop string."""
+    def finish(self) -> Piece:
+        """What was still held back when the answer ended for another reason than a stop string."""
         if self.stop_sequence is not None:
-            return ""
-        text, self.stop_sequence = self._stops.push(self._detokenizer.finish())
-        return text + ("" if self.stop_sequence is not None else self._stops.flush())
+            return Piece("")
+        rest = self._piece([*self._calls.push(self._detokenizer.finish()), *self._calls.finish()])
+        return replace(rest, text=rest.text + self._stops.flush())
+
+    @property
+    def made_calls(self) -> bool:
+        """Whether there are whole calls in the answer."""
+        return self._calls.whole_calls > 0
+
+    def _read(self, token_id: int) -> Sequence[Found]:
+        mark = self._calls.marks.get(token_id)
+        if mark is None:
+            return self._calls.push(self._detokenizer.push(token_id))
+        return [*self._calls.push(self._detokenizer.finish()), *self._calls.mark(mark)]
+
+    def _piece(self, found: Sequence[Found], choice: Choice | None = None) -> Piece:
+        """What was found, up to the first stop string in its text."""
+        texts, calls = [], []
+        for each in found:
+            if not isinstance(each, str):
+                calls.append(each)
+                continue
+            text, self.stop_sequence = self._stops.push(each)
+            texts.append(text)
+            if self.stop_sequence is not None:
+                break
+        return Piece("".join(texts), choice, tuple(calls))

@@ -29,7 +29,14 @@ class Course:
 
 
 class Guide(Protocol):
-    """Keeps one answer to what it has to be."""
+    """Keeps one answer to what it has to be.
+
+    Attributes:
+        closes: an answer that is cut is made whole, and by that told from one that ended itself.
+    """
+
+    @property
+    def closes(self) -> bool: ...
 
     def allowed(self, vocab_size: int) -> NDArray[np.bool_] | None:
         """Which tokens may come next, bool [vocab]; None is any.
@@ -66,6 +73,8 @@ def among(logits: NDArray[np.float32], allowed: NDArray[np.bool_] | None) -> NDA
 
 class Free:
     """The guide of an answer that may be anything."""
+
+    closes = False
 
     def allowed(self, vocab_size: int) -> None:  # noqa: ARG002 - of whatever size
         return None

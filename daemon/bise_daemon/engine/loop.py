@@ -431,26 +431,31 @@ class Engine:
             try:
                 if ending is Ending.DEADLINE:
                     self._tell(request_id, active.generation.close())
-                text = active.generation.finish()
+                rest = active.generation.finish()
             except Exception as error:  # noqa: BLE001 - as in _sample
                 self._fail(request_id, _own(error))
                 continue
             del self._active[request_id]
-            stopped_by_string = active.generation.stop_sequence is not None
-            finish = Finish.STOP_SEQUENCE if stopped_by_string else _FINISH[ending]
-            closed_early = active.generation.closed_early or (active.generation.has_format and finish is not Finish.EOS)
+            finish = _FINISH[ending]
+            if active.generation.stop_sequence is not None:
+                finish = Finish.STOP_SEQUENCE
+            elif finish is Finish.EOS and active.generation.made_calls:
+                finish = Finish.TOOL_CALLS
+            ended_itself = finish in (Finish.EOS, Finish.TOOL_CALLS)
+            closed_early = active.generation.closed_early or (active.generation.has_format and not ended_itself)
             self._events.append(
                 (
                     request_id,
                     Finished(
-                        Finish.LENGTH if closed_early and finish is Finish.EOS else finish,
-                        text,
+                        Finish.LENGTH if closed_early and ended_itself else finish,
+                        rest.text,
                         active.completion_tokens,
                         replace(active.times, ended=self._clock()),
                         active.cached_tokens,
                         active.drafts,
                         active.forced_tokens,
                         closed_early,
+                        rest.calls,
                     ),
                 )
             )

@@ -44,6 +44,8 @@ class GrammarGuide:
     for that, since all its tokens are known.
     """
 
+    closes = True
+
     def __init__(self, grammar: Grammar, max_tokens: int) -> None:
         assert max_tokens >= grammar.shortest_tokens, (max_tokens, grammar.shortest_tokens)
         self._vocabulary = grammar.vocabulary

@@ -47,7 +47,7 @@ def test_text_comes_by_whole_characters() -> None:
     target = generation()
     assert feed(target, "né".encode()[:2]) == ("n", False)
     assert feed(target, "né".encode()[2:]) == ("é", False)
-    assert target.finish() == ""
+    assert target.finish() == Piece("")
 
 
 def test_eos_adds_nothing() -> None:
@@ -66,20 +66,20 @@ def test_a_stop_string_ends_it_and_nothing_is_left() -> None:
     target = generation(stops=["END"])
     assert feed(target, b"the END is near") == ("the ", True)
     assert target.stop_sequence == "END"
-    assert target.finish() == ""
+    assert target.finish() == Piece("")
 
 
 def test_what_could_have_been_a_stop_string_comes_at_the_end() -> None:
     target = generation(stops=["END"])
     assert feed(target, b"the EN") == ("the ", False)
-    assert target.finish() == "EN"
+    assert target.finish() == Piece("EN")
     assert target.stop_sequence is None
 
 
 def test_a_character_cut_short_can_complete_a_stop_string() -> None:
     target = generation(stops=["x\N{REPLACEMENT CHARACTER}"])
     assert feed(target, b"ax\xf0\x9f") == ("a", False)
-    assert target.finish() == ""
+    assert target.finish() == Piece("")
     assert target.stop_sequence == "x\N{REPLACEMENT CHARACTER}"
 
 
@@ -141,7 +141,7 @@ def step_by_step(model: HashedModel, target: Generation) -> Answer:
         stopped = growth.stopped
         tokens += growth.tokens
         pieces += growth.pieces
-    return Answer(tokens, pieces, stopped, target.stop_sequence, target.finish())
+    return Answer(tokens, pieces, stopped, target.stop_sequence, target.finish().text)
 
 
 def with_drafts(model: HashedModel, target: Generation, draft: Callable[[list[int]], list[int]], most: int) -> Answer:
@@ -156,7 +156,7 @@ def with_drafts(model: HashedModel, target: Generation, draft: Callable[[list[in
         assert 1 <= len(growth.tokens) == len(growth.pieces) == growth.held + 1 <= len(drafted) + 1
         tokens += growth.tokens
         pieces += growth.pieces
-    return Answer(tokens, pieces, stopped, target.stop_sequence, target.finish())
+    return Answer(tokens, pieces, stopped, target.stop_sequence, target.finish().text)
 
 
 params = st.builds(
