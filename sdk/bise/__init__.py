@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     )
     from bise.options import Options
     from bise.stream import AsyncStream, Stream
+    from bise.tool_loop import ToolRun
+    from bise.tools import Tool
     from bise.types import (
         Accepted,
         Delta,
         FinishReason,
         Health,
+        MalformedToolCall,
         MemoryLevel,
         Message,
         PredictionError,
@@ -45,6 +48,8 @@ if TYPE_CHECKING:
         Timings,
         TokenCount,
         TokenLogprob,
+        ToolCall,
+        ToolCallDelta,
         Usage,
     )
 
@@ -66,6 +71,7 @@ __all__ = [
     "Health",
     "InvalidRequest",
     "LowMemory",
+    "MalformedToolCall",
     "MemoryLevel",
     "Message",
     "Options",
@@ -79,12 +85,24 @@ __all__ = [
     "Timings",
     "TokenCount",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolRun",
     "Unsupported",
     "Usage",
     "__version__",
 ]
 
-_MODULES = {"AsyncClient": "aio", "Client": "client", "Options": "options", "AsyncStream": "stream", "Stream": "stream"}
+_MODULES = {
+    "AsyncClient": "aio",
+    "Client": "client",
+    "Options": "options",
+    "AsyncStream": "stream",
+    "Stream": "stream",
+    "Tool": "tools",
+    "ToolRun": "tool_loop",
+}
 _MODULES |= dict.fromkeys(
     (
         "BiseError",

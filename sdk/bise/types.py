@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 Priority = Literal["interactive", "critical", "background"]
 OnExpiry = Literal["partial", "fail"]
@@ -13,15 +14,47 @@ OnOverflow = Literal["error", "truncate_oldest"]
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model made, or was said to have made; `arguments` is the text of a JSON object."""
+
+    id: str
+    name: str
+    arguments: str = "{}"
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """The arguments by name."""
+        values: dict[str, Any] = json.loads(self.arguments)
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class MalformedToolCall:
+    """What the model wrote for a call, but is none."""
+
+    text: str
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
-    """One turn of a conversation; `role` is "system", "user" or "assistant"."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: "system", "user", "assistant" or "tool".
+        tool_calls: of an assistant, the calls it made.
+        tool_call_id: of a tool, the call whose result `content` is; `name` is the tool's.
+    """
 
     role: str
-    content: str
+    content: str = ""
+    tool_calls: Sequence[ToolCall] = ()
+    tool_call_id: str = ""
+    name: str = ""
 
 
 # A plain text is one user message.
-Conversation = str | Sequence[Message | Mapping[str, str]]
+Conversation = str | Sequence[Message | Mapping[str, Any]]
 
 
 class FinishReason(StrEnum):
@@ -31,6 +64,7 @@ class FinishReason(StrEnum):
     STOP_SEQUENCE = "stop_sequence"  # one of the request's stop strings
     LENGTH = "length"  # max_tokens, or the context limit
     DEADLINE = "deadline"  # the budget ran out: the text is the best so far
+    TOOL_CALLS = "tool_calls"  # the model ended it, and waits for results of tools
     UNKNOWN = "unknown"  # a reason of a newer daemon
 
 
@@ -111,12 +145,31 @@ class TokenLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of a call; those with the same index make one.
+
+    Attributes:
+        id: with the first piece only, as is `name`.
+        arguments: the next part of the JSON object.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Delta:
-    """What an answer grew by; `text` holds whole characters only, and may be empty."""
+    """What an answer grew by; `text` holds whole characters only, and may be empty.
+
+    Pieces of calls may turn out to be of none: `Result.tool_calls` has those that are whole.
+    """
 
     text: str
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +180,8 @@ class Result:
         logprobs: empty unless asked for, else one for each of `token_ids` but those that a format dictated.
         closed_early: the answer's format was closed before the model would have, since tokens or time ran out: it is
             whole, but its last values are the shortest ones that the format allows.
+        tool_calls: the calls the model made, each whole.
+        malformed_tool_calls: what it wrote for calls, but are none.
     """
 
     text: str
@@ -137,6 +192,13 @@ class Result:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     closed_early: bool = False
+    tool_calls: tuple[ToolCall, ...] = ()
+    malformed_tool_calls: tuple[MalformedToolCall, ...] = ()
+
+    @property
+    def message(self) -> Message:
+        """The answer as a turn of the conversation that goes on."""
+        return Message("assistant", self.text, self.tool_calls)
 
 
 @dataclass(frozen=True, slots=True)

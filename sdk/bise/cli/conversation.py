@@ -24,12 +24,20 @@ class Conversation:
     """Turns and answers. An answer that is stopped with Ctrl-C stays as far as it got."""
 
     def __init__(
-        self, client: Client, console: Console, *, system: str | None, options: Options, show_timings: bool
+        self,
+        client: Client,
+        console: Console,
+        *,
+        system: str | None,
+        options: Options,
+        show_timings: bool,
+        show_prompt: bool = False,
     ) -> None:
         self._client = client
         self._console = console
         self._options = options
         self._show_timings = show_timings
+        self._show_prompt = show_prompt
         self._opening = [Message("system", system)] if system else []
         self._last: Result | None = None
         self.messages = list(self._opening)
@@ -61,6 +69,8 @@ class Conversation:
             BiseError: there is no answer; the turn is taken back.
         """
         turn = [*self.messages, Message("user", text)]
+        if self._show_prompt:
+            self._tell_prompt(turn)
         stream = self._client.stream_chat(turn, **self._options)
         waiting = self._console.status("", spinner="dots")
         self._last = None
@@ -83,6 +93,12 @@ class Conversation:
         if self._show_timings and self._last:
             self._console.print(self.timings, style="dim")
         return self._last
+
+    def _tell_prompt(self, turn: list[Message]) -> None:
+        """The exact prompt, as the daemon renders and counts it."""
+        prompt = self._client.count_tokens(turn)
+        self._console.print(visible(prompt.rendered), style="dim", markup=False)
+        self._console.print(f"({prompt.count} tokens)", style="dim")
 
     def _tell_dropped(self, accepted: Accepted) -> None:
         """Nothing is left out silently."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from bise.errors import BiseError
-from bise.types import FinishReason, Message
+from bise.tools import Tool
+from bise.types import FinishReason, MalformedToolCall, Message, ToolCall
 
 VOCAB_SIZE = 50_000
 
@@ -62,6 +63,9 @@ class Answer:
             and `dropped_tokens`. What is dropped is taken off the prompt's tokens before they are held against the
             context limit.
         draft_tokens: told in `Usage`, as are `accepted_draft_tokens` and `cached_tokens`.
+        tool_calls: made behind the text, each streamed as its name, then its arguments in two pieces; the answer then
+            ends for them where `finish_reason` says nothing else.
+        malformed_tool_calls: told at the end.
         error: raised by the call after the tokens.
         gate: holds each token back until the test opens it.
     """
@@ -78,6 +82,8 @@ class Answer:
     dropped_tokens: int = 0
     draft_tokens: int = 0
     accepted_draft_tokens: int = 0
+    tool_calls: Sequence[ToolCall] = ()
+    malformed_tool_calls: Sequence[MalformedToolCall] = ()
 
     @property
     def tokens(self) -> list[str]:
@@ -91,6 +97,7 @@ class Request:
 
     Attributes:
         method: "Chat" or "Generate".
+        tools: as sent; `tool_choice` is "auto", "none", "required" or the name of one.
         options: as sent, by the names and values of `bise.Options`; those at their defaults are absent.
         total_ms: the budget as sent, as are `first_token_ms` and `per_token_ms`; 0 where none is stated.
         cancelled: set when the client gave the answer up.
@@ -101,6 +108,10 @@ class Request:
     messages: tuple[Message, ...] = ()
     prompt: str = ""
     token_ids: tuple[int, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    continue_final_message: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
     total_ms: int = 0
     first_token_ms: int = 0
