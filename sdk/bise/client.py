@@ -11,6 +11,7 @@ from bise import wire
 from bise.aio import AsyncClient
 from bise.loop import LoopThread
 from bise.options import Options
+from bise.parsing import M
 from bise.stream import Stream
 from bise.tool_loop import ToolLoop, ToolRun
 from bise.tools import ToolLike
@@ -84,6 +85,10 @@ class Client:
             )
             loop.answer([loop.run_sync(call) for call in loop.take(result)])
         return loop.run
+
+    def parse(self, messages: Conversation, response_model: type[M], **options: Unpack[Options]) -> M:
+        """As `AsyncClient.parse`."""
+        return self._loop.run(self._inner.parse(messages, response_model, **options))
 
     def stream_generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Stream:
         """As `generate`, but the answer comes as it is made."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bise_daemon.engine.guide import Course
 from bise_daemon.errors import Reason, RequestError
-from bise_daemon.grammar.closing import find_closing, leads_to_an_end
+from bise_daemon.grammar.closing import TRIES_BETWEEN_STEPS, find_closing, rest_of_closing
 from bise_daemon.grammar.vocabulary import Vocabulary
 
 
@@ -109,10 +109,10 @@ class GrammarGuide:
         """An end within `left_tokens`; mostly what is left of the one known before, at most all of it."""
         if left_tokens < 0:
             return None
-        for start in range(len(self._closing) + 1):
-            if leads_to_an_end(matcher, rest := self._closing[start:]) and self._fits(rest, left_tokens):
-                return rest
-        found = find_closing(matcher)
+        rest = rest_of_closing(matcher, self._closing)
+        if rest is not None and self._fits(rest, left_tokens):
+            return rest
+        found = find_closing(matcher, TRIES_BETWEEN_STEPS)
         return found if found is not None and self._fits(found, left_tokens) else None
 
     def _fits(self, closing: Sequence[int], left_tokens: int) -> bool:

@@ -15,7 +15,7 @@ import threading
 from llguidance import LLMatcher
 
 from bise_daemon.errors import RequestError
-from bise_daemon.grammar.closing import MOST_BYTES, find_closing
+from bise_daemon.grammar.closing import MOST_BYTES, TRIES_APART, find_closing
 from bise_daemon.grammar.format import Format, Kind
 from bise_daemon.grammar.limits import LIMITS
 from bise_daemon.grammar.spelling import spelling
@@ -26,20 +26,18 @@ _STACK_BYTES = 4 << 20
 _LOWEST_PRIORITY = 19
 
 
-def attempt(format_: Format, specials: list[bytes]) -> list[int] | str:
+def attempt(form: Format, specials: list[bytes]) -> list[int] | str:
     """The closing of a format, or what is wrong with it."""
     try:
-        grammar = format_.grammar()
+        grammar = form.grammar()
     except RequestError as error:
         return error.message
     matcher = LLMatcher(spelling(specials), grammar, log_level=0, limits=LIMITS)
     if matcher.is_error():
         return matcher.get_error()
     matcher.compute_bitmask()
-    closing = find_closing(matcher)
-    if matcher.is_error():
-        return matcher.get_error()
-    if closing is None:
+    closing = find_closing(matcher, TRIES_APART)
+    if closing is None or len(closing) > MOST_BYTES:
         return f"no answer of at most {MOST_BYTES} bytes was found that it accepts"
     return closing
 

@@ -62,7 +62,8 @@ class Answer:
         predicted_first_token_ms: told in `Accepted`, as are `predicted_total_ms`, `cached_tokens`, `dropped_messages`
             and `dropped_tokens`. What is dropped is taken off the prompt's tokens before they are held against the
             context limit.
-        draft_tokens: told in `Usage`, as are `accepted_draft_tokens` and `cached_tokens`.
+        draft_tokens: told in `Usage`, as are `accepted_draft_tokens`, `forced_tokens` and `cached_tokens`.
+        closed_early: told at the end.
         tool_calls: made behind the text, each streamed as its name, then its arguments in two pieces; the answer then
             ends for them where `finish_reason` says nothing else.
         malformed_tool_calls: told at the end.
@@ -82,6 +83,8 @@ class Answer:
     dropped_tokens: int = 0
     draft_tokens: int = 0
     accepted_draft_tokens: int = 0
+    forced_tokens: int = 0
+    closed_early: bool = False
     tool_calls: Sequence[ToolCall] = ()
     malformed_tool_calls: Sequence[MalformedToolCall] = ()
 

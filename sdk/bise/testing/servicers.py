@@ -7,9 +7,10 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import islice
+from typing import Any
 
 import grpc
 from google.protobuf import json_format
@@ -223,7 +224,9 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
                     cached_tokens=answer.cached_tokens,
                     draft_tokens=answer.draft_tokens,
                     accepted_draft_tokens=answer.accepted_draft_tokens,
+                    forced_tokens=answer.forced_tokens,
                 ),
+                closed_early=answer.closed_early,
                 timings=pb.Timings(
                     first_token_ms=first_token_ms,
                     total_ms=total_ms,
@@ -262,9 +265,17 @@ def _record(method: str, options: pb.Options, *, prompt: str = "", ids: tuple[in
     if "logit_bias" in sampling:
         sampling["logit_bias"] = dict(sampling["logit_bias"])
     chosen = {name: words[getattr(options, name)] for name, words in _WORDS.items() if name in sent}
-    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling")}
+    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling", "format")} | _format(
+        sent
+    )
     budget = {field.name: value for field, value in options.budget.ListFields()}
     return Request(method, prompt=prompt, token_ids=ids, options=plain | sampling | chosen, **budget)
+
+
+def _format(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """The format by the option's name."""
+    given = dict(sent.get("format", {}))
+    return {"choices": given["choices"].get("texts", [])} if "choices" in given else given
 
 
 def _render(messages: Iterable[pb.Message]) -> str:
