@@ -26,12 +26,12 @@ from bise_daemon.wire import (
     abort,
     to_accepted,
     to_ask,
-    to_conversation,
     to_delta,
     to_done,
     to_format,
     to_sampling,
 )
+from bise_daemon.wire_chat import to_conversation
 from bise_proto.v1 import inference_pb2, inference_pb2_grpc
 
 Encode = Callable[[Serving], Prompt]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         Refused,
         Unsupported,
     )
+    from bise.messages import MalformedToolCall, Message, ToolCall, ToolCallDelta
     from bise.options import Options
     from bise.stream import AsyncStream, Stream
     from bise.tool_loop import ToolRun
@@ -38,9 +39,7 @@ if TYPE_CHECKING:
         Delta,
         FinishReason,
         Health,
-        MalformedToolCall,
         MemoryLevel,
-        Message,
         PredictionError,
         Result,
         State,
@@ -48,8 +47,6 @@ if TYPE_CHECKING:
         Timings,
         TokenCount,
         TokenLogprob,
-        ToolCall,
-        ToolCallDelta,
         Usage,
     )
 
@@ -103,6 +100,7 @@ _MODULES = {
     "Tool": "tools",
     "ToolRun": "tool_loop",
 }
+_MODULES |= dict.fromkeys(("MalformedToolCall", "Message", "ToolCall", "ToolCallDelta"), "messages")
 _MODULES |= dict.fromkeys(
     (
         "BiseError",

@@ -14,13 +14,14 @@ from bise import wire
 from bise.address import default_url, parse
 from bise.connection import Connection, ServerStream
 from bise.errors import DaemonUnavailable, DeadlineExceeded, InvalidRequest
+from bise.messages import Conversation
 from bise.options import Options
 from bise.parsing import M, parsed, with_schema
 from bise.rpc_error import unavailable
 from bise.stream import AsyncStream
 from bise.tool_loop import ToolLoop, ToolRun
 from bise.tools import ToolLike
-from bise.types import Conversation, Health, Result, Status, TokenCount
+from bise.types import Health, Result, Status, TokenCount
 from bise_proto.v1 import device_pb2
 from bise_proto.v1 import inference_pb2 as pb
 

@@ -10,12 +10,13 @@ from typing import Any, Unpack
 from bise import wire
 from bise.aio import AsyncClient
 from bise.loop import LoopThread
+from bise.messages import Conversation
 from bise.options import Options
 from bise.parsing import M
 from bise.stream import Stream
 from bise.tool_loop import ToolLoop, ToolRun
 from bise.tools import ToolLike
-from bise.types import Conversation, Health, Result, Status, TokenCount
+from bise.types import Health, Result, Status, TokenCount
 
 
 class Client:

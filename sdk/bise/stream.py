@@ -8,7 +8,8 @@ from types import TracebackType
 from bise.connection import ServerStream
 from bise.errors import BiseError, DaemonError
 from bise.loop import LoopThread
-from bise.types import Accepted, Delta, Result, TokenLogprob, ToolCallDelta
+from bise.messages import ToolCallDelta
+from bise.types import Accepted, Delta, Result, TokenLogprob
 from bise.wire import decode_accepted, decode_calls, decode_delta, decode_done
 from bise_proto.v1 import inference_pb2 as pb
 

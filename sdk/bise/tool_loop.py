@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bise.errors import InvalidRequest
+from bise.messages import Conversation, Message, ToolCall
 from bise.tools import Tool, call_function, describe
-from bise.types import Conversation, Message, Result, ToolCall
+from bise.types import Result
 
 # A result is read by the model; an error need not be longer than that.
 _MAX_ERROR_CHARS = 1000

@@ -11,24 +11,20 @@ from typing import Any, TypeVar
 from grpc_health.v1 import health_pb2
 
 from bise.errors import InvalidRequest
+from bise.messages import Conversation, MalformedToolCall, Message, ToolCall, ToolCallDelta
 from bise.tools import ToolLike, describe
 from bise.types import (
     Accepted,
-    Conversation,
     Delta,
     FinishReason,
     Health,
-    MalformedToolCall,
     MemoryLevel,
-    Message,
     PredictionError,
     State,
     Status,
     Timings,
     TokenCount,
     TokenLogprob,
-    ToolCall,
-    ToolCallDelta,
     Usage,
 )
 from bise_proto.v1 import device_pb2

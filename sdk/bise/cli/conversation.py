@@ -7,8 +7,9 @@ from rich.console import Console
 from bise.cli.timings import timings_line
 from bise.client import Client
 from bise.errors import BiseError
+from bise.messages import Message
 from bise.options import Options
-from bise.types import Accepted, FinishReason, Message, Result
+from bise.types import Accepted, FinishReason, Result
 
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
 for _kept in "\n\t":

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from bise.errors import BiseError
+from bise.messages import MalformedToolCall, Message, ToolCall
 from bise.tools import Tool
-from bise.types import FinishReason, MalformedToolCall, Message, ToolCall
+from bise.types import FinishReason
 
 VOCAB_SIZE = 50_000
 

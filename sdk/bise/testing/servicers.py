@@ -17,12 +17,13 @@ from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bise.errors import BiseError, ContextOverflow, DaemonError, DeadlineExceeded
+from bise.messages import Message, ToolCall
 from bise.options import CHOICES
 from bise.testing.outcome import abort
 from bise.testing.script import Answer, Request, token_id, tokenize
 from bise.testing.watched import Watched
 from bise.tools import Tool
-from bise.types import FinishReason, Health, MemoryLevel, Message, State, Status, ToolCall
+from bise.types import FinishReason, Health, MemoryLevel, State, Status
 from bise_proto.v1 import device_pb2, device_pb2_grpc, inference_pb2_grpc
 from bise_proto.v1 import inference_pb2 as pb
 
