@@ -107,6 +107,32 @@ def test_a_required_call_is_whole_however_few_tokens_are_left(client: Client, ma
     assert result.tool_calls
 
 
+@pytest.mark.parametrize("max_tokens", [3, 12, 60, 90])
+def test_a_call_the_model_begins_itself_is_held_to_its_schema_and_told_when_it_is_cut(
+    client: Client, max_tokens: int
+) -> None:
+    tool_calls_token = 9
+    likely: dict[str, Any] = {"logit_bias": {tool_calls_token: 100.0}, "temperature": 1.0, "seed": max_tokens}
+    result = client.chat("Hi", tools=TOOLS, max_tokens=max_tokens, **likely)
+    assert result.text == ""
+    assert result.usage.completion_tokens <= max_tokens
+    assert not result.closed_early
+    for call in result.tool_calls:
+        check(call)
+    if result.finish_reason is FinishReason.LENGTH:
+        assert all("the end of the answer" in each.problem for each in result.malformed_tool_calls)
+    else:
+        assert (result.finish_reason, result.malformed_tool_calls) == (FinishReason.TOOL_CALLS, ())
+    assert result.tool_calls or result.malformed_tool_calls
+
+
+def test_where_none_may_be_called_a_call_is_malformed(client: Client) -> None:
+    result = client.chat("Hi", tools=TOOLS, tool_choice="none", max_tokens=4, logit_bias={9: 100.0})
+    assert (result.text, result.tool_calls) == ("", ())
+    assert result.malformed_tool_calls
+    assert result.finish_reason is FinishReason.LENGTH
+
+
 def test_results_go_back_and_texts_are_gone_on_from(client: Client) -> None:
     asked = client.chat("Hi", tools=TOOLS, tool_choice="clock", parallel_tool_calls=False, max_tokens=60)
     history = [
