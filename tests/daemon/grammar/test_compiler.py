@@ -47,7 +47,6 @@ HOSTILE = [
     (Kind.JSON_SCHEMA, references(6000), "one that breaks a parser"),
     (Kind.JSON_SCHEMA, json.dumps({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}), "no answer"),
     (Kind.JSON_SCHEMA, json.dumps(_ENDLESS), "no answer of at most"),
-    (Kind.JSON_SCHEMA, json.dumps({"enum": [f"value {index}" for index in range(12_000)]}), "too big"),
     (Kind.JSON_SCHEMA, json.dumps({"oneOf": [{}, {}]}), "oneOf"),
     (Kind.JSON_SCHEMA, json.dumps({"not": {"type": "string"}}), "not"),
     (Kind.JSON_SCHEMA, json.dumps({"type": "array", "minItems": 1_000_000}), "no answer of at most"),
