@@ -21,7 +21,8 @@ from bise_daemon.engine.sampling import Sampler
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.grammar.constraint import find_constraint
 from bise_daemon.serving import Serving, Stage
-from bise_daemon.wire import to_accepted, to_ask, to_conversation, to_delta, to_done, to_format, to_sampling
+from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_format, to_sampling
+from bise_daemon.wire_chat import to_conversation
 from bise_proto.v1 import inference_pb2
 
 Encode = Callable[[Serving], Prompt]

@@ -42,7 +42,9 @@ class Listener:
         given: a socket that listens already.
     """
 
-    def __init__(self, config: LiveConfig, answering: Answering, device: DeviceService, given: socket.socket | None) -> None:
+    def __init__(
+        self, config: LiveConfig, answering: Answering, device: DeviceService, given: socket.socket | None
+    ) -> None:
         self._config = config
         self._answering = answering
         self._device = device

@@ -128,9 +128,9 @@ async def _answers(folder: Path, scratch: Path) -> dict[str, float]:
             async def ask() -> None:
                 while (number := next(numbers)) < ANSWERS:
                     schema = SCHEMAS[number % len(SCHEMAS)]
-                    options: Any = {"max_tokens": draw.choice([8, 16, 32, 64, 128]), "temperature": 1.0, "seed": number}
+                    options: Any = {"max_tokens": draw.choice([8, 16, 32, 48, 64]), "temperature": 1.0, "seed": number}
                     if draw.random() < 0.6:
-                        options["timeout"] = draw.uniform(0.1, 2.0)
+                        options["timeout"] = draw.uniform(0.1, 1.5)
                     try:
                         result = await client.chat(_TASK, json_schema=schema, **options)
                     except (InvalidRequest, OverBudget) as refusal:
