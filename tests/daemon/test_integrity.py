@@ -18,11 +18,10 @@ def broken(scheduler: Scheduler) -> None:
 
 
 def test_a_broken_state_ends_the_daemon(tiny_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Scheduler, "check_integrity", broken)
-
     def crash() -> None:
         with running(tiny_bundle, tmp_path, check_integrity=True) as daemon, Client(daemon.address) as client:
             client.wait_until_serving()
+            monkeypatch.setattr(Scheduler, "check_integrity", broken)
             with pytest.raises(DaemonError, match="a slot is lost"):
                 client.generate([5, 6, 7], max_tokens=2)
             daemon.ended.exception(30)

@@ -39,7 +39,7 @@ def test_a_killed_daemon_is_back(device: Device) -> None:
 
 
 def test_a_frozen_engine_is_ended_by_the_watchdog_and_started_anew(device: Device) -> None:
-    device.set("WatchdogSec=2", fault="freeze")
+    device.set("WatchdogSec=3", fault="freeze")
     device.systemctl("start", "bised.service")
     with device.machine.journal("bised.service") as journal, device.client() as client:
         assert answers(client)
@@ -54,11 +54,11 @@ def test_a_frozen_engine_is_ended_by_the_watchdog_and_started_anew(device: Devic
 
 
 def test_an_idle_daemon_is_let_be(device: Device) -> None:
-    device.set("WatchdogSec=1")
+    device.set("WatchdogSec=3")
     device.systemctl("start", "bised.service")
     with device.client() as client:
         for seen, _ in enumerate(client.watch_status(interval=1, timeout=30)):
-            if seen == 4:
+            if seen == 5:
                 break
     assert device.machine.property("bised.service", "NRestarts") == "0"
 
