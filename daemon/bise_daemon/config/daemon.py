@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from bise_daemon.config.address import Address, default_address, parse_address
 from bise_daemon.prefixes.config import PrefixConfigs
@@ -34,7 +34,7 @@ class DaemonConfig(BaseModel):
     bundle: Annotated[Path, BeforeValidator(_path)] = Field(
         description="the path of a bundle's folder (a relative one starts at the configuration file)"
     )
-    listen: Annotated[Address, BeforeValidator(_address)] = Field(
+    listen: Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})] = Field(
         default_factory=default_address, description="unix:///absolute/path.sock or tcp://127.0.0.1:PORT"
     )
     slots: int = Field(8, ge=1, le=64, description="a whole number of requests at once, from 1 to 64")
