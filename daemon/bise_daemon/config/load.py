@@ -16,11 +16,12 @@ from bise_daemon.config.validation import validated
 _PATHS = ("bundle", "state_dir")
 
 
-def load_config(path: Path, flags: Mapping[str, Any] | None = None) -> DaemonConfig:
+def load_config(path: Path, flags: Mapping[str, Any] | None = None, folder: Path | None = None) -> DaemonConfig:
     """The configuration in the YAML file at `path`.
 
     Args:
         path: the file; relative paths in it start at its folder.
+        folder: where they start instead, for a file that is to be put there.
         flags: settings that go before the file's; those that are None count as not given.
 
     Raises:
@@ -36,9 +37,10 @@ def load_config(path: Path, flags: Mapping[str, Any] | None = None) -> DaemonCon
     config, problems = validated(DaemonConfig, {**document.values, **given}, problem, unread)
     if config is None or document.problems:
         raise ConfigError(sorted([*document.problems, *problems], key=lambda problem: problem.line or sys.maxsize))
+    folder = folder or path.parent
     ours = {name: getattr(config, name) for name in _PATHS if name not in given}
-    update: dict[str, Any] = {name: path.parent / value for name, value in ours.items() if value is not None}
-    update["trusted_keys"] = tuple(path.parent / key for key in config.trusted_keys)
+    update: dict[str, Any] = {name: folder / value for name, value in ours.items() if value is not None}
+    update["trusted_keys"] = tuple(folder / key for key in config.trusted_keys)
     return config.model_copy(update=update)
 
 
