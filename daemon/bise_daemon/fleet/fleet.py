@@ -84,6 +84,4 @@ def load_fleet(path: Path) -> Fleet:
         devices[name] = Device(
             name, device.labels, {key: settings[key] for key in DaemonConfig.model_fields if key in settings}, config
         )
-    return Fleet(
-        devices, file.rollout.rings, {f"group {name}": check.members[f"group {name}"] for name in file.groups}, document
-    )
+    return Fleet(devices, file.rollout.rings, {name: check.members[f"group {name}"] for name in file.groups}, document)

@@ -31,7 +31,7 @@ def fleet(found: Fleet, planned: Plan) -> RenderableType:
     """A fleet without a problem: how many devices are in each group and ring."""
     sizes = _table("", "devices")
     for group in found.groups:
-        sizes.add_row(Text(group), str(found.groups[group]), style=None if found.groups[group] else "yellow")
+        sizes.add_row(Text(f"group {group}"), str(found.groups[group]), style=None if found.groups[group] else "yellow")
     for ring, turns in planned.rings:
         sizes.add_row(Text(f"ring {ring.name}"), str(len(turns)), style=None if turns else "yellow")
     if planned.held:

@@ -28,7 +28,7 @@ def test_the_example_is_what_its_comments_say() -> None:
         "drain_timeout_s": 5,
     }
     assert one.config.slots == 2
-    assert fleet.groups == {"group ministral": 2, "group n100": 3, "group n100-ministral": 1}
+    assert fleet.groups == {"ministral": 2, "n100": 3, "n100-ministral": 1}
     lines = EXAMPLE.read_text().splitlines()
     for device in fleet.devices.values():
         for key, setting in device.settings.items():
