@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bise_daemon.config.layer import ConfigLayer
@@ -134,6 +134,8 @@ def test_a_larger_percentage_never_removes_a_device(name, device, drawn, data) -
 @pytest.mark.slow
 @SAME
 @given(defaults=whole, group=whole, own=whole)
+@example(defaults={}, group={}, own={"state_dir": "/\x85"})
+@example(defaults={}, group={"state_dir": "/a\u2028b\ufeff"}, own={})
 def test_what_is_rendered_is_what_the_daemon_reads(tmp_path_factory, defaults, group, own) -> None:
     folder = tmp_path_factory.mktemp("fleet")
     document = {
@@ -142,7 +144,7 @@ def test_what_is_rendered_is_what_the_daemon_reads(tmp_path_factory, defaults, g
         "groups": {"eu": {"match": {"region": "eu"}, "config": group}},
         "devices": {"a": {"labels": {"region": "eu"}, "config": own}},
     }
-    fleet = written(folder / "fleet.yaml", yaml.safe_dump(document, allow_unicode=True))
+    fleet = written(folder / "fleet.yaml", yaml.safe_dump(document))
     device = fleet.devices["a"]
     assert device.values == {"bundle": "/b", **defaults, **group, **own}
     for origin in (False, True):

@@ -8,6 +8,9 @@ import yaml
 
 from bise_daemon.fleet.fleet import Device, Fleet
 
+# PyYAML writes them as they are, and reads them as ends of lines, which it makes spaces or others of.
+_BREAKS = "\x85\u2028\u2029\ufeff"
+
 
 def render(fleet: Fleet, device: Device, *, origin: bool = False) -> str:
     """The settings that layers set, in the order of the daemon's; what no layer sets is left to the daemon.
@@ -31,5 +34,13 @@ def render(fleet: Fleet, device: Device, *, origin: bool = False) -> str:
 
 def as_yaml(value: Any, *, flow: bool | None = False) -> str:
     """A plain value in YAML without a line break at its end, and without one where a line is long."""
-    text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=float("inf"), default_flow_style=flow)
-    return str(text).removesuffix("\n").removesuffix("\n...")
+    text = _dumped(value, flow, is_ascii=False)
+    if any(character in text for character in _BREAKS):
+        text = _dumped(value, flow, is_ascii=True)
+    return text.removesuffix("\n").removesuffix("\n...")
+
+
+def _dumped(value: Any, flow: bool | None, *, is_ascii: bool) -> str:
+    return str(
+        yaml.safe_dump(value, sort_keys=False, allow_unicode=not is_ascii, width=float("inf"), default_flow_style=flow)
+    )
