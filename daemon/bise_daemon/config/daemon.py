@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from bise_daemon.config.address import Address, default_address, parse_address
 from bise_daemon.config.http import HttpConfig
@@ -35,7 +35,7 @@ class DaemonConfig(BaseModel):
     bundle: Annotated[Path, BeforeValidator(_path)] = Field(
         description="the path of a bundle's folder (a relative one starts at the configuration file)"
     )
-    listen: Annotated[Address, BeforeValidator(_address)] = Field(
+    listen: Annotated[Address, BeforeValidator(_address), WithJsonSchema({"type": "string"})] = Field(
         default_factory=default_address, description="unix:///absolute/path.sock or tcp://127.0.0.1:PORT"
     )
     http: HttpConfig | None = Field(None, description="listen and page, or nothing for no HTTP")

@@ -53,6 +53,8 @@ def _loader(point: EntryPoint) -> Callable[[], Command]:
 
 
 def _command(name: str, function: Callable[..., Any], **settings: Any) -> Command:
+    if isinstance(function, typer.Typer):  # commands of its own
+        return get_command(function)
     single = typer.Typer(add_completion=False)
     single.command(name, **settings)(function)
     return get_command(single)

@@ -130,19 +130,34 @@ def test_nested_problems_are_told_by_their_whole_path(file: Path) -> None:
 
     message = "prefixes[5].messages"
     starts = [
-        "bise.yaml:2: prefixes[1].prompt: expected a text of 1 to 65536 characters, got 5",
-        "bise.yaml:2: prefixes[1].nam: expected a known key, got an unknown one. There are: name, prompt, messages.",
-        "bise.yaml:2: prefixes[2].name: expected a name of 1 to 64 letters, digits, dots, dashes or underscores, a let",
-        "bise.yaml:2: prefixes[3]: expected up to 16 prefixes, each with name and prompt or messages, got 7",
-        "bise.yaml:2: prefixes[4]: expected both: either prompt or messages, got {",
-        f"bise.yaml:2: {message}[0].role: expected system, user or assistant, got 'robot'",
-        f"bise.yaml:2: {message}[0].content: expected a text of 1 to 65536 characters, got ''",
-        f"bise.yaml:2: {message}[1].role: expected system, user or assistant, got nothing. Add the key.",
-        f"bise.yaml:2: {message}[1].content: expected a text of 1 to 65536 characters, got nothing. Add the key.",
-        f"bise.yaml:2: {message}[1][5]: expected 1 to 64 messages, each with role and content, got 5",
+        "bise.yaml:6: prefixes[1].prompt: expected a text of 1 to 65536 characters, got 5",
+        "bise.yaml:7: prefixes[1].nam: expected a known key, got an unknown one. Did you mean name?",
+        "bise.yaml:8: prefixes[2].name: expected a name of 1 to 64 letters, digits, dots, dashes or underscores, a let",
+        "bise.yaml:9: prefixes[3]: expected up to 16 prefixes, each with name and prompt or messages, got 7",
+        "bise.yaml:10: prefixes[4]: expected both: either prompt or messages, got {",
+        f"bise.yaml:15: {message}[0].role: expected system, user or assistant, got 'robot'",
+        f"bise.yaml:15: {message}[0].content: expected a text of 1 to 65536 characters, got ''",
+        f"bise.yaml:16: {message}[1].role: expected system, user or assistant, got nothing. Add the key.",
+        f"bise.yaml:16: {message}[1].content: expected a text of 1 to 65536 characters, got nothing. Add the key.",
+        f"bise.yaml:16: {message}[1].5: expected a known key, got an unknown one. There are: role, content.",
         "bise.yaml:17: slots: expected a whole number of requests",
     ]
     assert [text[: len(start)] for text, start in zip(found, starts, strict=True)] == starts
+
+
+def test_keys_further_in_stand_once_too_and_are_plain(file: Path) -> None:
+    found = problems(
+        file,
+        "bundle: x\nprefixes:\n  - name: a\n    name: b\n    prompt: !!python/name:os.system x\n"
+        "  - name: c\n    ? [d]\n    : 1\n    prompt: 5\n",
+    )
+
+    assert [text.split(", got")[0] for text in found] == [
+        "bise.yaml:4: prefixes[0].name: expected each key once",
+        "bise.yaml:5: prefixes[0].prompt: expected a plain value",
+        "bise.yaml:7: prefixes[1]: expected a name as key",
+        "bise.yaml:9: prefixes[1].prompt: expected a text of 1 to 65536 characters",
+    ]
 
 
 def test_only_relative_paths_of_the_file_start_at_its_folder(file: Path) -> None:

@@ -1,0 +1,1 @@
+"""A fleet of devices in one file: which configuration each has, and in which order it gets another."""
