@@ -9,20 +9,21 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 from bise_daemon.activation import inherited_socket
 from bise_daemon.admission import Capacity
 from bise_daemon.answering import Answering
 from bise_daemon.canary import CanaryError, sing
-from bise_daemon.config.address import Address, UnixAddress
+from bise_daemon.config.address import Address
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.config.live import LiveConfig
-from bise_daemon.config.problem import ConfigError, Problem
+from bise_daemon.config.problem import ConfigError
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.loop import Deliver, Engine, clock_ms
 from bise_daemon.grammar.compiler import Compiler
+from bise_daemon.http_door import http_door
 from bise_daemon.listener import Listener
 from bise_daemon.loader import Load, Loader
 from bise_daemon.memory.governor import Governor, MemoryLevel, Rules
@@ -47,7 +48,6 @@ _TEST_PATIENCE_S = 60.0
 _BEATS = 4
 # Beyond what the drain may take: for the last calls, and for memory to be given back.
 _ENDING_S = 15.0
-_HTTP_PACKAGES = ("anyio", "starlette", "uvicorn")
 
 
 class Server:
@@ -60,6 +60,9 @@ class Server:
         manager: hears of each turn of the daemon's life.
         given: a socket that listens already at the config's address. Requests wait there while the model loads.
         reread: the config as it is written now.
+
+    Raises:
+        ConfigError: HTTP needs packages that are missing.
     """
 
     def __init__(
@@ -77,8 +80,9 @@ class Server:
         self._reread = reread or (lambda: config)
         self._loader = Loader(load, self._manager)
         self._stage = Stage(0 if given is None else config.slots + config.max_queue)
-        self._answering, self._device = Answering(self._stage, self._config), DeviceService(self._stage)
-        self._listener = Listener(self._config, self._answering, self._device, given)
+        answering, device = Answering(self._stage, self._config), DeviceService(self._stage)
+        self._listener = Listener(self._config, answering, device, given)
+        self._http_door = http_door(config, self._stage, answering, device)
         self._refused_config = ""
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
@@ -102,10 +106,9 @@ class Server:
         Raises:
             BundleError, SessionError, LoadingStalledError, CanaryError: the bundle can't be served.
             AddressInUseError, OSError: nor the address.
-            ConfigError: HTTP needs packages that are missing.
             BaseException: what ended the engine, or the reading of memory.
         """
-        async with self._listener.listening() as address, self._http_door() as self.http_address:
+        async with self._listener.listening() as address, self._http_door as self.http_address:
             self.listening.set_result(address)
             logger.info("listening on %s", address)
             await self._listener.report(serving=False)
@@ -133,30 +136,6 @@ class Server:
             told = ", ".join(f"{name} {value}" for name, value in changed.items())
             logger.info("the configuration was read again: %s", told or "nothing changed")
         self._manager.ready(self._summary(serving.model, serving.reception.level))
-
-    def _http_door(self) -> AbstractAsyncContextManager[Address | None]:
-        config = self._config.now
-        http = config.http
-        if http is None:
-            return nullcontext()
-        try:
-            from bise_daemon.http.app import make_app
-            from bise_daemon.http.door import listening
-        except ModuleNotFoundError as error:
-            if error.name not in _HTTP_PACKAGES:
-                raise
-            message = f"expected the package {error.name} for HTTP, got none. Install it: pip install 'bise[http]'"
-            raise ConfigError([Problem("http", message, 0)]) from error
-        any_host = isinstance(http.listen, UnixAddress) or not http.listen.is_local
-        app = make_app(
-            self._stage,
-            self._answering,
-            self._device.status,
-            config.max_message_bytes,
-            page=http.page,
-            any_host=any_host,
-        )
-        return listening(app, http.listen, config.slots + config.max_queue)
 
     async def _serve(self, model: Model) -> None:
         def make_engine(deliver: Deliver) -> Engine:
