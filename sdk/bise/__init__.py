@@ -29,15 +29,17 @@ if TYPE_CHECKING:
         Refused,
         Unsupported,
     )
+    from bise.messages import MalformedToolCall, Message, ToolCall, ToolCallDelta
     from bise.options import Options
     from bise.stream import AsyncStream, Stream
+    from bise.tool_loop import ToolRun
+    from bise.tools import Tool
     from bise.types import (
         Accepted,
         Delta,
         FinishReason,
         Health,
         MemoryLevel,
-        Message,
         PredictionError,
         Result,
         State,
@@ -66,6 +68,7 @@ __all__ = [
     "Health",
     "InvalidRequest",
     "LowMemory",
+    "MalformedToolCall",
     "MemoryLevel",
     "Message",
     "Options",
@@ -79,12 +82,25 @@ __all__ = [
     "Timings",
     "TokenCount",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolRun",
     "Unsupported",
     "Usage",
     "__version__",
 ]
 
-_MODULES = {"AsyncClient": "aio", "Client": "client", "Options": "options", "AsyncStream": "stream", "Stream": "stream"}
+_MODULES = {
+    "AsyncClient": "aio",
+    "Client": "client",
+    "Options": "options",
+    "AsyncStream": "stream",
+    "Stream": "stream",
+    "Tool": "tools",
+    "ToolRun": "tool_loop",
+}
+_MODULES |= dict.fromkeys(("MalformedToolCall", "Message", "ToolCall", "ToolCallDelta"), "messages")
 _MODULES |= dict.fromkeys(
     (
         "BiseError",

@@ -15,6 +15,7 @@ BENCHES = {
     "attention": "tests.bench.attention",
     "decode": "tests.bench.decode",
     "client": "tests.bench.client",
+    "constrained": "tests.bench.constrained",
     "quality": "tests.bench.quality",
     "promises": "tests.bench.promises.table",
 }

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -16,11 +17,13 @@ from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bise.errors import BiseError, ContextOverflow, DaemonError, DeadlineExceeded
+from bise.messages import Message, ToolCall
 from bise.options import CHOICES
 from bise.testing.outcome import abort
 from bise.testing.script import Answer, Request, token_id, tokenize
 from bise.testing.watched import Watched
-from bise.types import FinishReason, Health, MemoryLevel, Message, State, Status
+from bise.tools import Tool
+from bise.types import FinishReason, Health, MemoryLevel, State, Status
 from bise_proto.v1 import device_pb2, device_pb2_grpc, inference_pb2_grpc
 from bise_proto.v1 import inference_pb2 as pb
 
@@ -29,6 +32,7 @@ _FINISH_REASONS = {
     FinishReason.STOP_SEQUENCE: pb.STOP_SEQUENCE,
     FinishReason.LENGTH: pb.LENGTH,
     FinishReason.DEADLINE: pb.DEADLINE,
+    FinishReason.TOOL_CALLS: pb.TOOL_CALLS,
     FinishReason.UNKNOWN: pb.FINISH_REASON_UNSPECIFIED,
 }
 _STATES = {
@@ -104,8 +108,14 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         yield from self._answer(recorded, request.options, prompt_tokens, context)
 
     def Chat(self, request: pb.ChatRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
-        messages = tuple(Message(message.role, message.content) for message in request.messages)
-        recorded = _record("Chat", request.options, messages=messages)
+        recorded = replace(
+            _record("Chat", request.options),
+            messages=tuple(map(_message, request.messages)),
+            tools=tuple(Tool(tool.name, tool.description, json.loads(tool.parameters)) for tool in request.tools),
+            tool_choice=request.tool_choice.name or pb.ToolChoice.Mode.Name(request.tool_choice.mode).lower(),
+            parallel_tool_calls=not request.tool_choice.single,
+            continue_final_message=request.continue_final_message,
+        )
         yield from self._answer(recorded, request.options, len(tokenize(_render(request.messages))), context)
 
     def CountTokens(self, request: pb.CountTokensRequest, context: grpc.ServicerContext) -> pb.CountTokensResponse:
@@ -198,10 +208,17 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
                 raise answer.error
             if made < len(answer.tokens):
                 reason = FinishReason.LENGTH
+            else:
+                yield from _calls(answer)
+                if answer.tool_calls and reason is FinishReason.STOP:
+                    reason = FinishReason.TOOL_CALLS
         total_ms = (time.monotonic() - started) * 1000
         yield pb.GenerateResponse(
             done=pb.Done(
                 finish_reason=_FINISH_REASONS[reason],
+                malformed_tool_calls=[
+                    pb.MalformedToolCall(text=each.text, problem=each.problem) for each in answer.malformed_tool_calls
+                ],
                 usage=pb.Usage(
                     prompt_tokens=prompt_tokens,
                     completion_tokens=made,
@@ -227,9 +244,23 @@ def _delta(token: str, options: pb.Options) -> pb.Delta:
     return pb.Delta(text=token, token_ids=[chosen.token_id], logprobs=[chosen] if options.logprobs else [])
 
 
-def _record(
-    method: str, options: pb.Options, *, messages: tuple[Message, ...] = (), prompt: str = "", ids: tuple[int, ...] = ()
-) -> Request:
+def _calls(answer: Answer) -> Iterator[pb.GenerateResponse]:
+    for index, call in enumerate(answer.tool_calls):
+        middle = len(call.arguments) // 2
+        for piece in (
+            pb.ToolCallDelta(index=index, id=call.id, name=call.name),
+            pb.ToolCallDelta(index=index, arguments=call.arguments[:middle]),
+            pb.ToolCallDelta(index=index, arguments=call.arguments[middle:]),
+        ):
+            yield pb.GenerateResponse(delta=pb.Delta(tool_calls=[piece]))
+
+
+def _message(message: pb.Message) -> Message:
+    calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in message.tool_calls)
+    return Message(message.role, message.content, calls, message.tool_call_id, message.name)
+
+
+def _record(method: str, options: pb.Options, *, prompt: str = "", ids: tuple[int, ...] = ()) -> Request:
     sent = json_format.MessageToDict(options, preserving_proto_field_name=True)
     sampling = {field.name: value for field, value in options.sampling.ListFields()}
     if "logit_bias" in sampling:
@@ -239,7 +270,7 @@ def _record(
         sent
     )
     budget = {field.name: value for field, value in options.budget.ListFields()}
-    return Request(method, messages, prompt, ids, plain | _format(sent) | sampling | chosen, **budget)
+    return Request(method, prompt=prompt, token_ids=ids, options=plain | sampling | chosen, **budget)
 
 
 def _format(sent: Mapping[str, Any]) -> dict[str, Any]:
