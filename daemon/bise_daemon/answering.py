@@ -17,8 +17,9 @@ from bise_daemon.engine.generation import Generation, Piece
 from bise_daemon.engine.loop import clock_ms
 from bise_daemon.engine.sampling import Sampler
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.phrases.answer import PhrasedAnswer
 from bise_daemon.serving import Serving, Stage
-from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_messages, to_sampling
+from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_messages, to_phraser, to_sampling
 from bise_proto.v1 import inference_pb2
 
 Encode = Callable[[Serving], Prompt]
@@ -114,6 +115,7 @@ class Answering:
             prompt = await self._encode(serving, encode, request)
             sampling = to_sampling(options, secrets.randbits(64))
             sampling.check_vocabulary(reception.capacity.vocab_size)
+            phraser = to_phraser(options.chunking)
             stops = StopMatcher(options.stop)  # what is wrong is told before what there is no time for
             deadline_ms = self._deadline_ms(options, remaining_ms, arrived_ms, reception.longest_step_ms)
             admitted = reception.admit(
@@ -131,8 +133,9 @@ class Answering:
         job = admitted.request(secrets.token_hex(8), prompt.token_ids)
         with _cancelled_after(deadline_ms + _READING_GRACE_MS), serving.dispatcher.submit(job, generation) as answer:
             yield to_accepted(job, admitted, prompt, reception.capacity.context_limit, sampling.seed)
+            events = answer if phraser is None else PhrasedAnswer(answer, phraser, clock_ms)
             while True:
-                *pieces, last = await answer.next_events()
+                *pieces, last = await events.next_events()
                 if isinstance(last, Piece):
                     yield to_delta([*_pieces(pieces), last], tokenizer)
                     continue

@@ -17,6 +17,8 @@ from bise_daemon.engine.events import Finish, Finished
 from bise_daemon.engine.generation import Piece
 from bise_daemon.engine.sampling import Choice, SamplingParams
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.phrases.boundary import CLAUSE, SENTENCE
+from bise_daemon.phrases.phraser import Phraser
 from bise_daemon.reception import Admitted
 from bise_daemon.scheduler.request import Priority, Request
 from bise_proto.v1 import inference_pb2
@@ -55,6 +57,7 @@ _FINISH_REASONS = {
     Finish.LENGTH: inference_pb2.LENGTH,
     Finish.DEADLINE: inference_pb2.DEADLINE,
 }
+_BOUNDARIES = {inference_pb2.Chunking.CLAUSE: CLAUSE, inference_pb2.Chunking.SENTENCE: SENTENCE}
 
 
 async def abort(context: Context, error: RequestError) -> NoReturn:
@@ -147,6 +150,24 @@ def to_ask(options: inference_pb2.Options, prompt_tokens: int, arrived_ms: float
         first_token_ms=budget.first_token_ms if budget.HasField("first_token_ms") else None,
         per_token_ms=budget.per_token_ms if budget.HasField("per_token_ms") else None,
     )
+
+
+def to_phraser(chunking: inference_pb2.Chunking) -> Phraser | None:
+    """What cuts an answer into phrases; None where each token goes at once.
+
+    Raises:
+        RequestError: INVALID_OPTION.
+    """
+    if chunking.unit == inference_pb2.Chunking.TOKEN:
+        return None
+    if chunking.unit not in _BOUNDARIES:
+        units = ", ".join(inference_pb2.Chunking.Unit.keys())
+        raise RequestError(
+            Reason.INVALID_OPTION,
+            f"chunking.unit: expected one of {units}, got {chunking.unit}.",
+            numbers={"field": "chunking.unit"},
+        )
+    return Phraser(_BOUNDARIES[chunking.unit], chunking.max_wait_ms or None)
 
 
 def to_accepted(

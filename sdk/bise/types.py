@@ -10,6 +10,7 @@ from typing import Literal
 Priority = Literal["interactive", "critical", "background"]
 OnExpiry = Literal["partial", "fail"]
 OnOverflow = Literal["error", "truncate_oldest"]
+Chunking = Literal["token", "clause", "sentence"]
 
 
 @dataclass(frozen=True, slots=True)

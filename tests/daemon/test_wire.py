@@ -17,7 +17,7 @@ from bise_daemon.engine.sampling import Choice, SamplingParams
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.reception import Admitted
 from bise_daemon.scheduler.request import Priority
-from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_messages, to_sampling, to_status
+from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_messages, to_phraser, to_sampling, to_status
 from bise_proto.v1 import inference_pb2
 
 
@@ -76,6 +76,24 @@ def test_a_message_fits_the_headers_it_travels_in(letter: str) -> None:
     status = to_status(RequestError(Reason.ENGINE_FAILED, letter * 100_000))
     assert len(status.message.encode()) <= 1003
     assert status.message.endswith("…")
+
+
+@pytest.mark.parametrize(
+    ("unit", "first"), [(inference_pb2.Chunking.CLAUSE, "Well,"), (inference_pb2.Chunking.SENTENCE, "Well, no.")]
+)
+def test_a_unit_is_what_an_answer_is_cut_into(unit: inference_pb2.Chunking.Unit, first: str) -> None:
+    phraser = to_phraser(inference_pb2.Chunking(unit=unit))
+    assert phraser is not None
+    phraser.push(Piece("Well, no. So", None), 0.0)
+    assert phraser.next_phrase(1e9) == [Piece(first, None)]
+    assert phraser.due_ms is None
+
+
+def test_tokens_are_not_held_back_and_unknown_units_are_refused() -> None:
+    assert to_phraser(inference_pb2.Chunking(max_wait_ms=100)) is None
+    with pytest.raises(RequestError, match=r"chunking.unit: expected one of TOKEN, CLAUSE, SENTENCE, got 9") as refusal:
+        to_phraser(inference_pb2.Chunking(unit=9))  # type: ignore[arg-type]
+    assert refusal.value.reason is Reason.INVALID_OPTION
 
 
 def test_sampling_defaults_are_off() -> None:

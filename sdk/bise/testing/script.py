@@ -55,7 +55,8 @@ class Answer:
     """One scripted answer.
 
     Attributes:
-        text: the tokens in order; a plain text is cut into words.
+        text: the tokens in order; a plain text is cut into words. Each is a Delta, whatever `chunking` was asked for:
+            script the sentences as tokens.
         finish_reason: how it ends when nothing else ends it: max_tokens and the budget are honoured.
         most_granted_tokens: granted at most, however much is asked for; None is as much as the context leaves.
         predicted_first_token_ms: told in `Accepted`, as are `predicted_total_ms`, `cached_tokens`, `dropped_messages`

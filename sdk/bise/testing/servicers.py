@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bise.errors import BiseError, ContextOverflow, DaemonError, DeadlineExceeded
-from bise.options import CHOICES
+from bise.options import CHOICES, UNITS
 from bise.testing.outcome import abort
 from bise.testing.script import Answer, Request, token_id, tokenize
 from bise.testing.watched import Watched
@@ -49,6 +49,7 @@ _HEALTH = {
     Health.UNKNOWN: health_pb2.HealthCheckResponse.UNKNOWN,
 }
 _WORDS = {name: {number: word for word, number in words.items()} for name, words in CHOICES.items()}
+_UNITS = {number: word for word, number in UNITS.items()}
 _FIXED_LOGPROB = -0.5
 _DEFAULT_INTERVAL_MS = 1_000
 
@@ -231,8 +232,12 @@ def _record(
     sampling = {field.name: value for field, value in options.sampling.ListFields()}
     if "logit_bias" in sampling:
         sampling["logit_bias"] = dict(sampling["logit_bias"])
-    chosen = {name: words[getattr(options, name)] for name, words in _WORDS.items() if name in sent}
-    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling")}
+    chosen: dict[str, object] = {name: words[getattr(options, name)] for name, words in _WORDS.items() if name in sent}
+    if options.HasField("chunking"):
+        chosen["chunking"] = _UNITS[options.chunking.unit]
+    if options.chunking.max_wait_ms:
+        chosen["max_wait"] = options.chunking.max_wait_ms / 1000
+    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling", "chunking")}
     budget = {field.name: value for field, value in options.budget.ListFields()}
     return Request(method, messages, prompt, ids, plain | sampling | chosen, **budget)
 
