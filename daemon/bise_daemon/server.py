@@ -17,6 +17,7 @@ from bise_daemon.admission import Capacity
 from bise_daemon.answering import Answering
 from bise_daemon.config.address import Address, TcpAddress
 from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.dialogue.held import HeldDialogues
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.loop import Deliver, Engine, clock_ms
 from bise_daemon.memory.governor import Governor, MemoryLevel, Rules
@@ -103,7 +104,8 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(Answering(self._stage, config)), server)
+        answering, held = Answering(self._stage, config), HeldDialogues(config.max_message_bytes)
+        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(answering, held), server)
         device_pb2_grpc.add_DeviceServicer_to_server(DeviceService(self._stage), server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

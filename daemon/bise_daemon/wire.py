@@ -45,6 +45,8 @@ _STATUS_CODES = {
     Reason.LOADING: grpc.StatusCode.UNAVAILABLE,
     Reason.ENGINE_FAILED: grpc.StatusCode.INTERNAL,
     Reason.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.CONVERSATION_LOST: grpc.StatusCode.NOT_FOUND,
+    Reason.CONVERSATION_MOVED: grpc.StatusCode.ABORTED,
 }
 _PRIORITIES = {
     inference_pb2.CRITICAL: Priority.CRITICAL,
@@ -84,6 +86,18 @@ def to_status(error: RequestError) -> status_pb2.Status:
         each.Pack(detail)
     return status_pb2.Status(
         code=_STATUS_CODES[error.reason].value[0], message=_shortened(error.message), details=packed
+    )
+
+
+def to_refused(error: RequestError) -> inference_pb2.ConverseResponse:
+    """The error as the end of a turn."""
+    return inference_pb2.ConverseResponse(
+        refused=inference_pb2.Refused(
+            reason=error.reason.value,
+            numbers={name: str(value) for name, value in error.numbers.items()},
+            message=_shortened(error.message),
+            retry_after_ms=error.retry_after_ms,
+        )
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         BiseError,
         Cancelled,
         ContextOverflow,
+        ConversationLost,
         DaemonError,
         DaemonUnavailable,
         DeadlineExceeded,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     )
     from bise.options import Options
     from bise.stream import AsyncStream, Stream
+    from bise.talk import AsyncTalk, Talk
     from bise.types import (
         Accepted,
         Delta,
@@ -54,10 +56,12 @@ __all__ = [
     "Accepted",
     "AsyncClient",
     "AsyncStream",
+    "AsyncTalk",
     "BiseError",
     "Cancelled",
     "Client",
     "ContextOverflow",
+    "ConversationLost",
     "DaemonError",
     "DaemonUnavailable",
     "DeadlineExceeded",
@@ -76,6 +80,7 @@ __all__ = [
     "State",
     "Status",
     "Stream",
+    "Talk",
     "Timings",
     "TokenCount",
     "TokenLogprob",
@@ -84,12 +89,21 @@ __all__ = [
     "__version__",
 ]
 
-_MODULES = {"AsyncClient": "aio", "Client": "client", "Options": "options", "AsyncStream": "stream", "Stream": "stream"}
+_MODULES = {
+    "AsyncClient": "aio",
+    "Client": "client",
+    "Options": "options",
+    "AsyncStream": "stream",
+    "Stream": "stream",
+    "AsyncTalk": "talk",
+    "Talk": "talk",
+}
 _MODULES |= dict.fromkeys(
     (
         "BiseError",
         "Cancelled",
         "ContextOverflow",
+        "ConversationLost",
         "DaemonError",
         "DaemonUnavailable",
         "DeadlineExceeded",

@@ -17,6 +17,7 @@ from bise.errors import DaemonUnavailable, DeadlineExceeded, InvalidRequest
 from bise.options import Options
 from bise.rpc_error import unavailable
 from bise.stream import AsyncStream
+from bise.talk import AsyncTalk
 from bise.types import Conversation, Health, Result, Status, TokenCount
 from bise_proto.v1 import device_pb2
 from bise_proto.v1 import inference_pb2 as pb
@@ -83,6 +84,21 @@ class AsyncClient:
         """As `chat`, but the answer comes as it is made."""
         request = pb.ChatRequest(messages=wire.encode_messages(messages), options=self._encode(options))
         return self._answer("Chat", request, options)
+
+    def converse(
+        self, messages: Conversation = (), *, conversation_id: str = "", **options: Unpack[Options]
+    ) -> AsyncTalk:
+        """A conversation that is spoken: words are told as they are heard, and answers asked for turn by turn.
+
+        Args:
+            messages: what was said before: a system message, earlier turns.
+            conversation_id: of one to go on with, instead of `messages`.
+            options: of each answer; a `timeout` is an answer's.
+        """
+        opening = pb.Open(
+            conversation_id=conversation_id, messages=wire.encode_messages(messages), options=self._encode(options)
+        )
+        return AsyncTalk(self._connection, opening, self._seconds(options.get("timeout")) + _GRACE_S)
 
     async def count_tokens(self, prompt: Conversation, *, timeout: float | None = None) -> TokenCount:
         """How the daemon tokenizes a raw prompt (a text) or a conversation (messages); nothing is generated.

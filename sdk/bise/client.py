@@ -12,6 +12,7 @@ from bise.aio import AsyncClient
 from bise.loop import LoopThread
 from bise.options import Options
 from bise.stream import Stream
+from bise.talk import Talk
 from bise.types import Conversation, Health, Result, Status, TokenCount
 
 
@@ -51,6 +52,10 @@ class Client:
     def stream_chat(self, messages: Conversation, **options: Unpack[Options]) -> Stream:
         """As `chat`, but the answer comes as it is made."""
         return Stream(self._inner.stream_chat(messages, **options), self._loop)
+
+    def converse(self, messages: Conversation = (), *, conversation_id: str = "", **options: Unpack[Options]) -> Talk:
+        """As `AsyncClient.converse`."""
+        return Talk(self._inner.converse(messages, conversation_id=conversation_id, **options), self._loop)
 
     def count_tokens(self, prompt: Conversation, *, timeout: float | None = None) -> TokenCount:
         """As `AsyncClient.count_tokens`."""

@@ -32,6 +32,7 @@ class FinishReason(StrEnum):
     STOP_SEQUENCE = "stop_sequence"  # one of the request's stop strings
     LENGTH = "length"  # max_tokens, or the context limit
     DEADLINE = "deadline"  # the budget ran out: the text is the best so far
+    INTERRUPTED = "interrupted"  # the user spoke in between
     UNKNOWN = "unknown"  # a reason of a newer daemon
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -35,6 +35,7 @@ _FINISH_REASONS = {
     pb.STOP_SEQUENCE: FinishReason.STOP_SEQUENCE,
     pb.LENGTH: FinishReason.LENGTH,
     pb.DEADLINE: FinishReason.DEADLINE,
+    pb.INTERRUPTED: FinishReason.INTERRUPTED,
 }
 _STATES = {
     device_pb2.Status.LOADING: State.LOADING,
@@ -75,6 +76,11 @@ def _encode_message(index: int, message: Message | Mapping[str, str]) -> pb.Mess
             reason="INVALID_MESSAGE",
             numbers={"field": f"messages[{index}]"},
         ) from None
+
+
+def decode_messages(messages: Iterable[pb.Message]) -> tuple[Message, ...]:
+    """What was said."""
+    return tuple(Message(message.role, message.content) for message in messages)
 
 
 def encode_prompt(prompt: str | Sequence[int], options: pb.Options) -> pb.GenerateRequest:
