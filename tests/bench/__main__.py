@@ -15,6 +15,7 @@ BENCHES = {
     "attention": "tests.bench.attention",
     "decode": "tests.bench.decode",
     "client": "tests.bench.client",
+    "converse": "tests.bench.converse",
     "quality": "tests.bench.quality",
     "promises": "tests.bench.promises.table",
 }
