@@ -4,29 +4,44 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from bise.errors import BiseError, ConversationLost, DaemonError
 from bise.testing.outcome import refused
-from bise.testing.script import Gate, OpenGate, Request
+from bise.testing.script import Gate, OpenGate
 from bise_proto.v1 import inference_pb2 as pb
 
 
 @dataclass
-class Play:
-    """A turn under way: its request as it is recorded, and what holds its tokens back."""
+class Turn:
+    """One turn, from when it is heard.
 
-    request: Request
+    Attributes:
+        heard: the words before its end.
+        gate: holds its answer's tokens back, once there is one.
+    """
+
+    end: pb.EndOfTurn
+    heard: tuple[str, ...]
     gate: Gate = field(default_factory=OpenGate)
+    interrupted: threading.Event = field(default_factory=threading.Event)
 
     def interrupt(self) -> None:
-        """The user spoke in between."""
-        self.request.cancelled.set()
+        """The user spoke in between, or left."""
+        self.interrupted.set()
         self.gate.wake()
 
 
-Answers = Callable[[tuple[str, ...], list[pb.Message], pb.Options], tuple[Play, Iterator[pb.GenerateResponse]]]
+class Answers(Protocol):
+    """Where answers come from."""
+
+    def __call__(
+        self, turn: Turn, messages: Sequence[pb.Message], options: pb.Options
+    ) -> Iterator[pb.GenerateResponse]:
+        """The answer to a turn; `messages` end with it."""
+        ...
 
 
 class FakeConversations:
@@ -65,52 +80,52 @@ class _Stream:
         self._said = said
         self._options = options
         self._requests = requests
-        self._turns: queue.SimpleQueue[tuple[pb.EndOfTurn, tuple[str, ...]] | pb.Interrupt | None] = queue.SimpleQueue()
-        self._playing: Play | None = None
+        self._turns: queue.SimpleQueue[Turn | pb.Interrupt | None] = queue.SimpleQueue()
+        self._last = Turn(pb.EndOfTurn(), ())
 
     def responses(self) -> Iterator[pb.ConverseResponse]:
         threading.Thread(target=self._listen, daemon=True).start()
         while (turn := self._turns.get()) is not None:
-            if isinstance(turn, pb.Interrupt):
-                if turn.HasField("spoken") and self._said and self._said[-1].role == "assistant":
-                    self._said[-1].content = turn.spoken
-                continue
-            yield from self._answer(*turn)
+            if isinstance(turn, Turn):
+                yield from self._answer(turn)
+            elif turn.HasField("spoken") and self._said and self._said[-1].role == "assistant":
+                self._said[-1].content = turn.spoken
 
     def _listen(self) -> None:
         heard: list[str] = []
         try:
             for request in self._requests:
-                if request.HasField("heard"):
-                    heard.append(request.heard.text)
-                    continue
-                if self._playing is not None:
-                    self._playing.interrupt()
-                if request.HasField("end_of_turn"):
-                    self._turns.put((request.end_of_turn, tuple(heard)))
-                    heard.clear()
-                elif request.HasField("interrupt"):
-                    self._turns.put(request.interrupt)
+                match request.WhichOneof("event"):
+                    case "heard":
+                        heard.append(request.heard.text)
+                    case "end_of_turn":
+                        self._last.interrupt()
+                        self._last = Turn(request.end_of_turn, tuple(heard))
+                        self._turns.put(self._last)
+                        heard.clear()
+                    case "interrupt":
+                        self._last.interrupt()
+                        self._turns.put(request.interrupt)
         except Exception:  # noqa: BLE001 - gRPC's own, when the client is gone
-            if self._playing is not None:
-                self._playing.interrupt()
+            self._last.interrupt()
         self._turns.put(None)
 
-    def _answer(self, turn: pb.EndOfTurn, heard: tuple[str, ...]) -> Iterator[pb.ConverseResponse]:
-        messages = [*self._said, *turn.messages]
-        if turn.text or not turn.messages:
-            messages.append(pb.Message(role="user", content=turn.text))
-        text = ""
-        self._playing, events = self._answers(heard, messages, self._options)
+    def _answer(self, turn: Turn) -> Iterator[pb.ConverseResponse]:
+        messages = [*self._said, *turn.end.messages]
+        if turn.end.text or not turn.end.messages:
+            messages.append(pb.Message(role="user", content=turn.end.text))
+        text, done = "", pb.Done(finish_reason=pb.INTERRUPTED)
         try:
-            for event in events:
-                kind = event.WhichOneof("event")
-                assert kind is not None
-                text += event.delta.text
-                yield pb.ConverseResponse(**{kind: getattr(event, kind)})
+            for event in self._answers(turn, messages, self._options):
+                if event.HasField("accepted"):
+                    yield pb.ConverseResponse(accepted=event.accepted)
+                elif event.HasField("delta"):
+                    text += event.delta.text
+                    yield pb.ConverseResponse(delta=event.delta)
+                else:
+                    done = event.done
         except BiseError as error:
             yield pb.ConverseResponse(refused=refused(error))
             return
-        if self._playing.request.cancelled.is_set():
-            yield pb.ConverseResponse(done=pb.Done(finish_reason=pb.INTERRUPTED))
         self._said[:] = [*messages, pb.Message(role="assistant", content=text)]
+        yield pb.ConverseResponse(done=done)

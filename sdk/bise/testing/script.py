@@ -91,7 +91,8 @@ class Request:
     """One recorded generation.
 
     Attributes:
-        method: "Chat" or "Generate".
+        method: "Chat", "Generate" or "Converse".
+        heard: of a turn of a conversation, the words that were told before its end.
         options: as sent, by the names and values of `bise.Options`; those at their defaults are absent.
         total_ms: the budget as sent, as are `first_token_ms` and `per_token_ms`; 0 where none is stated.
         cancelled: set when the client gave the answer up.
@@ -106,6 +107,7 @@ class Request:
     total_ms: int = 0
     first_token_ms: int = 0
     per_token_ms: int = 0
+    heard: tuple[str, ...] = ()
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
     finished: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from itertools import islice
 
 import grpc
@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bise.errors import BiseError, ContextOverflow, DaemonError, DeadlineExceeded
 from bise.options import CHOICES, UNITS
+from bise.testing.conversing import FakeConversations, Turn
 from bise.testing.outcome import abort
 from bise.testing.script import Answer, Request, token_id, tokenize
 from bise.testing.watched import Watched
@@ -97,6 +98,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self._answers = iter(answers)
         self._device = device
         self._lock = threading.Lock()
+        self._conversations = FakeConversations(self._turn)
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
         recorded = _record("Generate", request.options, prompt=request.prompt, ids=tuple(request.token_ids.ids))
@@ -115,14 +117,31 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
             count=len(ids), token_ids=ids, context_limit=self._device.status.get().context_limit, rendered=text
         )
 
+    def Converse(
+        self, request_iterator: Iterator[pb.ConverseRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.ConverseResponse]:
+        try:
+            yield from self._conversations.converse(request_iterator)
+        except BiseError as error:
+            abort(context, error)
+
+    def _turn(self, turn: Turn, messages: Sequence[pb.Message], options: pb.Options) -> Iterator[pb.GenerateResponse]:
+        recorded = replace(
+            _record("Converse", options, messages=tuple(Message(each.role, each.content) for each in messages)),
+            heard=turn.heard,
+            cancelled=turn.interrupted,
+        )
+        answer, events = self._begin(recorded, options, len(tokenize(_render(messages))))
+        turn.gate = answer.gate
+        try:
+            yield from events
+        finally:
+            recorded.finished.set()
+
     def _answer(
         self, request: Request, options: pb.Options, prompt_tokens: int, context: grpc.ServicerContext
     ) -> Iterator[pb.GenerateResponse]:
-        with self._lock:
-            self.requests.append(request)
-            number = len(self.requests)
-            scripted = next(self._answers, None)
-        answer = scripted if isinstance(scripted, Answer) else Answer(scripted if isinstance(scripted, str) else ())
+        answer, events = self._begin(request, options, prompt_tokens)
 
         def leave() -> None:
             # gRPC calls this however the call ends; only a call that is not through was given up.
@@ -133,19 +152,30 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
 
         context.add_callback(leave)
         try:
-            if scripted is None:
-                raise DaemonError(
-                    f"the FakeDaemon's script has {number - 1} answers, and this is request {number}: add an answer",
-                    reason="ENGINE_FAILED",
-                )
-            if isinstance(scripted, BiseError):
-                raise scripted
-            yield from self._play(answer, request, options, number, prompt_tokens)
+            yield from events
         except BiseError as error:
             request.finished.set()
             abort(context, error)
         if not request.cancelled.is_set():
             request.finished.set()
+
+    def _begin(
+        self, request: Request, options: pb.Options, prompt_tokens: int
+    ) -> tuple[Answer, Iterator[pb.GenerateResponse]]:
+        """Takes the next answer of the script; an error of it is raised by its events."""
+        with self._lock:
+            self.requests.append(request)
+            number = len(self.requests)
+            scripted = next(self._answers, None)
+        if scripted is None:
+            scripted = DaemonError(
+                f"the FakeDaemon's script has {number - 1} answers, and this is request {number}: add an answer",
+                reason="ENGINE_FAILED",
+            )
+        if isinstance(scripted, BiseError):
+            return Answer(()), _raising(scripted)
+        answer = scripted if isinstance(scripted, Answer) else Answer(scripted)
+        return answer, self._play(answer, request, options, number, prompt_tokens)
 
     def _play(
         self, answer: Answer, request: Request, options: pb.Options, number: int, prompt_tokens: int
@@ -216,6 +246,11 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
                 ),
             )
         )
+
+
+def _raising(error: BiseError) -> Iterator[pb.GenerateResponse]:
+    raise error
+    yield
 
 
 def _delta(token: str, options: pb.Options) -> pb.Delta:
