@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export BISE_CACHE := $(CURDIR)/.cache
 MODEL := $(BISE_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup demo test lint types proto bench bench-latency
+.PHONY: setup demo test lint types proto adapters bench bench-latency
 
 setup: $(VENV)/.installed $(MODEL)
 
@@ -35,6 +35,16 @@ types: $(VENV)/.installed
 proto: $(VENV)/.installed
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
 		proto/bise_proto/v1/*.proto
+
+# Others' OpenAI adapters before the HTTP door. Each has a Python of its own, 430 MB together: LlamaIndex's wants an
+# older client than ours.
+$(BISE_CACHE)/adapters/%/.installed: tests/adapters/%.txt | $(VENV)/.installed
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+adapters: setup $(BISE_CACHE)/adapters/langchain/.installed $(BISE_CACHE)/adapters/llama_index/.installed
+	$(BIN)/python -m pytest tests/adapters
 
 # The bench compares with llama.cpp, which pip builds from source once: minutes, and a C++ compiler.
 $(VENV)/.bench: constraints.txt | $(VENV)/.installed

@@ -26,6 +26,7 @@ class RunningDaemon:
 
     Attributes:
         address: where it listens, as the SDK wants it.
+        http: where the HTTP door listens, where there is one.
         ended: done when `Server.run` is over, with what it raised.
     """
 
@@ -33,6 +34,7 @@ class RunningDaemon:
         self.address = address
         self.ended = ended
         self.server = server
+        self.http = None if server.http_address is None else str(server.http_address).replace("tcp:", "http:")
         self._loop = loop
 
     def stop(self) -> None:

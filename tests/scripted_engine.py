@@ -80,10 +80,11 @@ class ScriptedRunner:
         self._run("prefill", slot, [(start, tokens)])
         return self._logits([self.slots[slot]] if samples else [])
 
-    def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
+    def verify(self, slot: int, start: int, tokens: Sequence[int], num_logits: int) -> Logits:
         assert len(tokens) >= 2
         self._run("verify", slot, [(start, tokens)])
-        return self._logits([self.slots[slot][: start + place + 1] for place in range(len(tokens))])
+        last = range(len(tokens) - num_logits, len(tokens))
+        return self._logits([self.slots[slot][: start + place + 1] for place in last])
 
     def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         self._run(

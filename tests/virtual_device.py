@@ -79,10 +79,16 @@ class Script:
 
     Args:
         choices: how many different tokens it knows; few make guesses come true.
+        dictated: tokens that a format leaves no choice about, at most, behind one that is sampled.
     """
 
-    def __init__(self, choices: int = 96) -> None:
+    def __init__(self, choices: int = 96, dictated: int = 0) -> None:
         self._choices = choices
+        self._dictated = dictated
+
+    def dictated(self, entry: int) -> int:
+        """How many tokens are dictated behind one whose entry this is; they are those it would have said."""
+        return entry % (self._dictated + 1)
 
     def next_token(self, entry: int) -> int:
         """The token after the prefix that `entry` ends."""
@@ -312,15 +318,18 @@ class VirtualDevice:
                 assert tokens, work
                 self.cache.write(slot, start, tokens)
                 return {}
-            case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens):
-                assert len(tokens) >= 2, work
-                entries = self.journeys[request_id].entries
-                assert start == len(entries) - 1, work
-                assert self.cache.write(slot, start, self._answered(tokens[:1])) == entries[-1], (
+            case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens, guesses=guesses):
+                assert tokens, work
+                assert len(tokens) + len(guesses) >= 2, work
+                assert len(tokens) <= max(1, self.scheduler.limits.known_tokens), work
+                entries, end = self.journeys[request_id].entries, start + len(tokens)
+                assert work.samples == (end == len(entries)), work
+                assert work.samples or not guesses, work
+                assert self.cache.write(slot, start, self._answered(tokens)) == entries[end - 1], (
                     f"{work}: not its own tokens"
                 )
-                self.cache.write(slot, start + 1, self._answered(tokens[1:]))
-                return {request_id: tokens[1:]}
+                self.cache.write(slot, end, self._answered(guesses))
+                return {request_id: guesses} if work.samples else {}
             case Decode(first_slot=first_slot, rows=rows):
                 assert rows[0].request_id is not None, work
                 assert rows[-1].request_id is not None, work
@@ -342,8 +351,8 @@ class VirtualDevice:
         match work:
             case Prefill(start=start, tokens=tokens) | Settle(start=start, tokens=tokens):
                 return self.costs.prefill_ms(len(tokens), start)
-            case Verify(start=start, tokens=tokens):
-                return self.costs.verify_ms(len(tokens), start)
+            case Verify(start=start, tokens=tokens, guesses=guesses):
+                return self.costs.verify_ms(len(tokens) + len(guesses), start)
             case Decode(rows=rows):
                 return self.costs.decode_ms(len(rows), sum(row.position for row in rows))
             case Mixed(chunk=chunk, rows=Decode(rows=rows)):
@@ -355,21 +364,24 @@ class VirtualDevice:
         return [token + self._part for token in tokens]
 
     def _sample(self, journey: Journey, guesses: Sequence[int]) -> Outcome:
-        done, tokens = len(journey.request.output), list[int]()
-        stopped = False
-        for guess in (*guesses, None):
-            token = self.script.next_token(journey.entries[-1])
-            tokens.append(token)
-            journey.entries.append(_entry(journey.entries[-1], token + self._part))
-            stopped = done + len(tokens) == journey.stops_after
-            if token != guess or stopped:
-                break
+        request, tokens = journey.request, list[int]()
+        stopped, held = False, 0
+        while not stopped and held == len(tokens):
+            dictated = self.script.dictated(journey.entries[-1])
+            for _ in range(min(1 + dictated, request.left_to_generate - len(tokens))):
+                tokens.append(self.script.next_token(journey.entries[-1]))
+                journey.entries.append(_entry(journey.entries[-1], tokens[-1] + self._part))
+                stopped = len(request.output) + len(tokens) == journey.stops_after
+                if stopped:
+                    break
+            while held < min(len(guesses), len(tokens) - stopped) and guesses[held] == tokens[held]:
+                held += 1
         if journey.first_token_ms is None:
             journey.first_token_ms = self.now
         else:
             journey.gaps_ms.append(self.now - journey.last_token_ms)
         journey.last_token_ms = self.now
-        return Outcome(tokens, stopped)
+        return Outcome(tokens, stopped, len(tokens) - 1 - held)
 
     def _end(self, request_id: str, ending: Ending) -> None:
         journey = self.journeys[request_id]

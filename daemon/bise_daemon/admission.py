@@ -51,6 +51,7 @@ class Ask:
         least_tokens: granting fewer is refusing; None is `max_tokens` where the answer must be whole, else 1.
         whole: an answer cut short is worth nothing (`FAIL`).
         total_ms: stated budget, from arrival; None is none. So are the other two.
+        shortest_tokens: of an answer that its format allows; a grant of fewer could leave one that is not whole.
     """
 
     prompt_tokens: int
@@ -64,6 +65,7 @@ class Ask:
     total_ms: float | None
     first_token_ms: float | None
     per_token_ms: float | None
+    shortest_tokens: int = 1
 
     @property
     def states_budget(self) -> bool:
@@ -73,11 +75,12 @@ class Ask:
     @property
     def must_fit_tokens(self) -> int:
         """Tokens of the answer that the context must have room for, whatever time allows."""
-        return self.least_tokens or 1
+        return max(self.least_tokens or 1, self.shortest_tokens)
 
     def least_answer(self, room_tokens: int) -> int:
         """Granting fewer tokens than this is refusing; `room_tokens` is how many there is room for."""
-        return self.least_tokens or (room_tokens if self.whole and self.max_tokens is not None else 1)
+        least = self.least_tokens or (room_tokens if self.whole and self.max_tokens is not None else 1)
+        return max(least, self.shortest_tokens)
 
     def kept_by(self, first_token_ms: float, longest_gap_ms: float, total_ms: float) -> bool:
         """Whether an answer with these times kept the stated budgets."""
@@ -128,6 +131,21 @@ def check_queue(capacity: Capacity, open_requests: int) -> None:
             f"{open_requests} requests are open; expected fewer than {capacity.most_open_requests}. Try again shortly.",
             numbers={"open_requests": open_requests, "most_open_requests": capacity.most_open_requests},
             retry_after_ms=_RETRY_QUEUE_MS,
+        )
+
+
+def check_format(max_tokens: int | None, shortest_tokens: int) -> None:
+    """Refuses a format that can't be kept to its end within `max_tokens`.
+
+    Raises:
+        RequestError: INVALID_OPTION.
+    """
+    if max_tokens is not None and max_tokens < shortest_tokens:
+        raise RequestError(
+            Reason.INVALID_OPTION,
+            f"max_tokens: expected at least {shortest_tokens}, the shortest answer found that the format allows, "
+            f"got {max_tokens}. Allow more tokens.",
+            numbers={"field": "max_tokens", "max_tokens": max_tokens, "shortest_tokens": shortest_tokens},
         )
 
 

@@ -11,6 +11,8 @@ from dataclasses import replace
 from google.protobuf import message as protobuf
 
 from bise_daemon.admission import check_queue
+from bise_daemon.chat.calls.call import MalformedCall, NoCalls
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.message import Message, Prompt
 from bise_daemon.chat.truncation import truncate_oldest
 from bise_daemon.config.daemon import DaemonConfig
@@ -21,9 +23,19 @@ from bise_daemon.engine.generation import Generation, Piece
 from bise_daemon.engine.loop import clock_ms
 from bise_daemon.engine.sampling import Sampler, SamplingParams
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.grammar.constraint import find_constraint
 from bise_daemon.phrases.answer import PhrasedAnswer
+from bise_daemon.phrases.chunking import to_phraser
 from bise_daemon.serving import Serving, Stage
-from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_messages, to_phraser, to_sampling
+from bise_daemon.wire import (
+    to_accepted,
+    to_ask,
+    to_conversation,
+    to_delta,
+    to_done,
+    to_format,
+    to_sampling,
+)
 from bise_proto.v1 import inference_pb2
 
 Encode = Callable[[Serving], Prompt]
@@ -71,7 +83,8 @@ class Answering:
 
     def chat(self, request: inference_pb2.ChatRequest, remaining_ms: float | None = None) -> Responses:
         """Answers messages; see `generate`."""
-        return self._answer(lambda serving: _chat_prompt(serving, request), request, remaining_ms, continues=False)
+        continues = request.continue_final_message
+        return self._answer(lambda serving: _chat_prompt(serving, request), request, remaining_ms, continues=continues)
 
     async def prepare(self, request: inference_pb2.ChatRequest) -> Answer:
         """Has the prompt of an answer computed, for whoever asks for that answer soon; it has no text.
@@ -110,7 +123,7 @@ class Answering:
 
         def encode(serving: Serving) -> Prompt:
             if request.WhichOneof("input") == "chat":
-                return serving.model.chat.encode(to_messages(request.chat.messages))
+                return serving.model.chat.encode(to_conversation(request.chat))
             return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
 
         serving = self._stage.serving()
@@ -142,26 +155,34 @@ class Answering:
             sampling.check_vocabulary(reception.capacity.vocab_size)
             phraser = to_phraser(options.chunking)
             stops = StopMatcher(options.stop)  # what is wrong is told before what there is no time for
+            format_ = to_format(options)
+            constraint = await find_constraint(serving.formats, format_, prompt.grammar)
+            shortest_tokens = 1 if constraint is None else constraint.shortest_tokens
             deadline_ms = self._deadline_ms(options, remaining_ms, arrived_ms, reception.longest_step_ms)
             admitted = reception.admit(
-                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms)
+                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms, shortest_tokens)
             )
             generation = Generation(
                 Sampler(sampling, prompt.token_ids),
-                tokenizer.detokenizer(continues=continues),
+                # A format says itself whether the answer begins with a space.
+                tokenizer.detokenizer(continues=continues or format_ is not None),
                 stops,
                 frozenset() if options.ignore_eos else tokenizer.eos_token_ids,
+                None if constraint is None else constraint.guide(admitted.grant.max_tokens),
+                prompt.calls if format_ is None else NoCalls(),
             )
         except RequestError as error:
             reception.refused(error)
             raise
         job = admitted.request(secrets.token_hex(8), prompt.token_ids)
         with _cancelled_after(deadline_ms + _READING_GRACE_MS), serving.dispatcher.submit(job, generation) as answer:
+            malformed: list[MalformedCall] = []
             yield to_accepted(job, admitted, prompt, reception.capacity.context_limit, sampling.seed)
             events = answer if phraser is None else PhrasedAnswer(answer, phraser, clock_ms)
             while True:
                 *pieces, last = await events.next_events()
                 if isinstance(last, Piece):
+                    malformed += _malformed([*_pieces(pieces), last])
                     yield to_delta([*_pieces(pieces), last], tokenizer)
                     continue
                 if isinstance(last, Failed):
@@ -169,9 +190,11 @@ class Answering:
                 reception.settle(admitted, last)
                 if last.finish is Finish.DEADLINE and options.on_expiry == inference_pb2.FAIL:
                     raise _expired(last, arrived_ms)
-                if pieces or last.text:
-                    yield to_delta([*_pieces(pieces), Piece(last.text, None)], tokenizer)
-                yield to_done(last, len(prompt.token_ids), arrived_ms)
+                rest = [*_pieces(pieces), Piece(last.text, None, last.calls)]
+                malformed += _malformed(rest)
+                if pieces or last.text or last.calls:
+                    yield to_delta(rest, tokenizer)
+                yield to_done(last, malformed, len(prompt.token_ids), arrived_ms)
                 return
 
     def _deadline_ms(
@@ -215,20 +238,21 @@ def usable_ms(remaining_ms: float, step_ms: float) -> float:
 
 
 def _chat_prompt(serving: Serving, request: inference_pb2.ChatRequest) -> Prompt:
-    messages = to_messages(request.messages)
+    conversation = to_conversation(request)
     if request.options.on_overflow == inference_pb2.TRUNCATE_OLDEST:
-        return _shortened(serving, messages, request.options.min_granted_tokens or 1)
-    return serving.model.chat.encode(messages)
+        return _shortened(serving, conversation, request.options.min_granted_tokens or 1)
+    return serving.model.chat.encode(conversation)
 
 
-def _shortened(serving: Serving, messages: Sequence[Message], least_tokens: int) -> Prompt:
+def _shortened(serving: Serving, conversation: Conversation, least_tokens: int) -> Prompt:
     """The prompt of a chat without its oldest turns, as few of them as leave room for the answer."""
-    chat = serving.model.chat
+
+    def encode(messages: Sequence[Message]) -> Prompt:
+        return serving.model.chat.encode(replace(conversation, messages=messages))
+
     most_tokens = serving.reception.capacity.context_limit - least_tokens
-    left = truncate_oldest(messages, lambda some: len(chat.encode(some).token_ids), most_tokens)
-    return replace(
-        chat.encode(left.messages), dropped_messages=left.dropped_messages, dropped_tokens=left.dropped_tokens
-    )
+    left = truncate_oldest(conversation.messages, lambda some: len(encode(some).token_ids), most_tokens)
+    return replace(encode(left.messages), dropped_messages=left.dropped_messages, dropped_tokens=left.dropped_tokens)
 
 
 @contextmanager
@@ -245,6 +269,10 @@ def _cancelled_after(end_ms: float) -> Iterator[None]:
 
 def _pieces(events: Sequence[Event]) -> list[Piece]:
     return [event for event in events if isinstance(event, Piece)]
+
+
+def _malformed(pieces: Sequence[Piece]) -> list[MalformedCall]:
+    return [call for piece in pieces for call in piece.calls if isinstance(call, MalformedCall)]
 
 
 def _expired(finished: Finished, arrived_ms: float) -> RequestError:

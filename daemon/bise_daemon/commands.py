@@ -15,6 +15,8 @@ def serve(
     bundle: Annotated[Path | None, typer.Option(help="The bundle to serve.")] = None,
     config: Annotated[Path | None, typer.Option(help="A YAML file of settings; flags go before it.")] = None,
     listen: Annotated[str | None, typer.Option(help="unix:///path.sock or tcp://127.0.0.1:PORT.")] = None,
+    http: Annotated[str | None, typer.Option(help="OpenAI's API too: 127.0.0.1:PORT or unix:///path.sock.")] = None,
+    page: Annotated[bool, typer.Option("--page", help="And a page for people, at the address of --http.")] = False,
     slots: Annotated[int | None, typer.Option(help="Requests served at once.")] = None,
     context: Annotated[int | None, typer.Option(help="Most tokens a request may hold.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of a step; one per core if not given.")] = None,
@@ -37,6 +39,7 @@ def serve(
     flags = {
         "bundle": None if bundle is None else str(bundle),
         "listen": listen,
+        "http": {"listen": http, "page": page or None},
         "slots": slots,
         "context": context,
         "threads": threads,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from bise_daemon.accuracy import Accuracy
-from bise_daemon.admission import Admission, Ask, Capacity, Grant, Margins, check_prompt, check_queue
+from bise_daemon.admission import Admission, Ask, Capacity, Grant, Margins, check_format, check_prompt, check_queue
 from bise_daemon.demand import Demand
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.events import Finish, Finished
@@ -119,15 +119,16 @@ class Reception:
             RequestError: what can't be; see `check_prompt` and `Admission.grant`.
         """
         self.check_queue()
+        check_format(ask.max_tokens, ask.shortest_tokens)
         room = check_prompt(self.capacity, prompt, ask.max_tokens, ask.must_fit_tokens)
         outlook = self._dispatcher.engine.outlook
         standings = [self._likely(standing) for standing in self._dispatcher.standings()]
-        # Between two steps time has passed for nobody: a forecast goes on from where the last one ended.
-        now = outlook.at_ms if outlook.busy else self._clock()
+        # Nobody joins the step that runs: a forecast goes on from its end, which is now at the earliest.
+        now = max(outlook.at_ms, self._clock()) if outlook.busy else self._clock()
         margins = Margins(self.first_token.margin, self.total.margin)
         ask = replace(ask, cached_tokens=self.cached_tokens(prompt))
         self._demand.check(ask, room, self._costs, self._clock(), busy=bool(standings))
-        admission = Admission(self.capacity.limits, self._costs, margins, standings, max(now, 0.0))
+        admission = Admission(self.capacity.limits, self._costs, margins, standings, now)
         try:
             grant = admission.grant(ask, room)
         except RequestError:
@@ -153,7 +154,7 @@ class Reception:
         self.first_token.observe(grant.predicted_first_token_ms, said.predicted_first_token_ms, first_ms)
         if finished.finish is not Finish.DEADLINE:
             self.total.observe(grant.predicted_ms(tokens), said.predicted_ms(tokens), total_ms)
-        if finished.finish in (Finish.EOS, Finish.STOP_SEQUENCE):
+        if finished.finish in (Finish.EOS, Finish.STOP_SEQUENCE, Finish.TOOL_CALLS):
             self._lengths.append(finished.completion_tokens)
         if ask.first_token_ms is not None:
             self.first_token.settle(first_ms <= ask.first_token_ms)

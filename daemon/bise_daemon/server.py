@@ -6,7 +6,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from typing import Any
 
 import grpc
@@ -15,11 +15,13 @@ from grpc_reflection.v1alpha import reflection
 
 from bise_daemon.admission import Capacity
 from bise_daemon.answering import Answering
-from bise_daemon.config.address import Address, TcpAddress
+from bise_daemon.config.address import Address, TcpAddress, UnixAddress
 from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.config.problem import ConfigError, Problem
 from bise_daemon.dialogue.held import HeldDialogues
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.engine.loop import Deliver, Engine, clock_ms
+from bise_daemon.grammar.compiler import Compiler
 from bise_daemon.memory.governor import Governor, MemoryLevel, Rules
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Reading
@@ -44,6 +46,7 @@ _SERVICES = tuple(
 _TRANSPORT_SLACK = 4
 # The context limit must follow the memory there is within a second; a reading takes a millisecond.
 _GOVERN_INTERVAL_S = 0.25
+_HTTP_PACKAGES = ("anyio", "starlette", "uvicorn")
 # Time for calls to notice that their request was aborted.
 _STOP_GRACE_S = 2.0
 
@@ -72,6 +75,8 @@ class Server:
         self._hurrying = asyncio.Event()
         self.listening: asyncio.Future[Address] = asyncio.get_running_loop().create_future()
         """The address in use, once there is one: a TCP port 0 is resolved."""
+        self.http_address: Address | None = None
+        """The same of the HTTP door, where there is one."""
 
     def stop(self) -> None:
         """Begins the drain; `run` returns when it is over. Called again, it ends the drain at once."""
@@ -83,19 +88,43 @@ class Server:
         Raises:
             BundleError, SessionError: the bundle can't be served.
             AddressInUseError, OSError: nor the address.
+            ConfigError: HTTP needs packages that are missing.
             BaseException: what ended the engine, or the reading of memory.
         """
+        answering, device = Answering(self._stage, self._config), DeviceService(self._stage)
         with own_socket(self._config.listen):
-            grpc_server = await self._listen()
-            try:
-                await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
-                model = await asyncio.to_thread(self._load, self._config)
-                if not self._stopping.is_set():
-                    await self._serve(model)
-            finally:
-                await grpc_server.stop(_STOP_GRACE_S)
+            async with self._door(answering, device) as self.http_address:
+                await self._run(answering, device)
 
-    async def _listen(self) -> grpc.aio.Server:
+    async def _run(self, answering: Answering, device: DeviceService) -> None:
+        grpc_server = await self._listen(answering, device)
+        try:
+            await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
+            model = await asyncio.to_thread(self._load, self._config)
+            if not self._stopping.is_set():
+                await self._serve(model)
+        finally:
+            await grpc_server.stop(_STOP_GRACE_S)
+
+    def _door(self, answering: Answering, device: DeviceService) -> AbstractAsyncContextManager[Address | None]:
+        http = self._config.http
+        if http is None:
+            return nullcontext()
+        try:
+            from bise_daemon.http.app import make_app
+            from bise_daemon.http.door import listening
+        except ModuleNotFoundError as error:
+            if error.name not in _HTTP_PACKAGES:
+                raise
+            message = f"expected the package {error.name} for HTTP, got none. Install it: pip install 'bise[http]'"
+            raise ConfigError([Problem("http", message, 0)]) from error
+        any_host = isinstance(http.listen, UnixAddress) or not http.listen.is_local
+        app = make_app(
+            self._stage, answering, device.status, self._config.max_message_bytes, page=http.page, any_host=any_host
+        )
+        return listening(app, http.listen, self._config.slots + self._config.max_queue)
+
+    async def _listen(self, answering: Answering, device: DeviceService) -> grpc.aio.Server:
         config = self._config
         server = grpc.aio.server(
             options=[
@@ -104,9 +133,9 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        answering, held = Answering(self._stage, config), HeldDialogues(config.max_message_bytes)
-        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(answering, held), server)
-        device_pb2_grpc.add_DeviceServicer_to_server(DeviceService(self._stage), server)
+        service = InferenceService(answering, HeldDialogues(config.max_message_bytes))
+        inference_pb2_grpc.add_InferenceServicer_to_server(service, server)
+        device_pb2_grpc.add_DeviceServicer_to_server(device, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
@@ -139,11 +168,12 @@ class Server:
         )
         reception = Reception(capacity, dispatcher, model.costs, clock_ms)
         engine.start()
+        formats = Compiler(model.tokenizer)
         # Its first verdict is there before the first request can be.
         revival = Revival(model.prefixes, model.store, model.cache, engine)
         governing = asyncio.create_task(self._govern(model, reception, revival))
         try:
-            self._stage.serve(Serving(model, dispatcher, reception))
+            self._stage.serve(Serving(model, dispatcher, reception, formats))
             await self._report(health_pb2.HealthCheckResponse.SERVING)
             logger.info(
                 "serving %s: %s, loaded in %.0f ms (%.0f ms of it measuring steps), context limit %d tokens, %d slots",
@@ -162,6 +192,7 @@ class Server:
                 await self._drain(dispatcher)
         finally:
             governing.cancel()
+            await formats.close()
             await asyncio.to_thread(engine.stop)
         engine.ended.result()
         with suppress(asyncio.CancelledError):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from bise_daemon.engine.dispatcher import Dispatcher
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.grammar.compiler import Compiler
 from bise_daemon.models.model import Model
 from bise_daemon.reception import Reception
 
@@ -19,6 +20,7 @@ class Serving:
     model: Model
     dispatcher: Dispatcher
     reception: Reception
+    formats: Compiler
 
 
 class Stage:

@@ -34,7 +34,7 @@ class DeviceService(device_pb2_grpc.DeviceServicer):
 
     async def GetStatus(self, request: device_pb2.GetStatusRequest, context: Context) -> device_pb2.Status:  # noqa: N802, ARG002
         """The status now."""
-        return self._status()
+        return self.status()
 
     async def WatchStatus(  # noqa: N802 - the proto's name
         self, request: device_pb2.WatchStatusRequest, context: Context
@@ -51,10 +51,11 @@ class DeviceService(device_pb2_grpc.DeviceServicer):
                 ),
             )
         while True:
-            yield self._status()
+            yield self.status()
             await asyncio.sleep(interval_ms / 1e3)
 
-    def _status(self) -> device_pb2.Status:
+    def status(self) -> device_pb2.Status:
+        """The same, for callers within the daemon."""
         memory = read_memory()
         status = device_pb2.Status(
             state=device_pb2.Status.LOADING,

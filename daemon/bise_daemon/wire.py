@@ -11,14 +11,17 @@ from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from bise_daemon.admission import Ask
-from bise_daemon.chat.message import Message, Prompt
+from bise_daemon.chat.calls.call import CallDelta, MalformedCall
+from bise_daemon.chat.conversation import Conversation
+from bise_daemon.chat.json_object import parse_object
+from bise_daemon.chat.message import Message, Prompt, ToolCall
 from bise_daemon.chat.tokenizer import Tokenizer
+from bise_daemon.chat.tool import Tool, ToolChoice, ToolMode
 from bise_daemon.engine.events import Finish, Finished
 from bise_daemon.engine.generation import Piece
 from bise_daemon.engine.sampling import Choice, SamplingParams
 from bise_daemon.errors import Reason, RequestError
-from bise_daemon.phrases.boundary import CLAUSE, SENTENCE
-from bise_daemon.phrases.phraser import Phraser
+from bise_daemon.grammar.format import Format, Kind
 from bise_daemon.reception import Admitted
 from bise_daemon.scheduler.request import Priority, Request
 from bise_proto.v1 import inference_pb2
@@ -38,6 +41,7 @@ _STATUS_CODES = {
     Reason.INVALID_MESSAGE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.MESSAGE_TOO_LARGE: grpc.StatusCode.INVALID_ARGUMENT,
     Reason.CHAT_UNSUPPORTED: grpc.StatusCode.FAILED_PRECONDITION,
+    Reason.TOOLS_UNSUPPORTED: grpc.StatusCode.FAILED_PRECONDITION,
     Reason.QUEUE_FULL: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.BUDGET: grpc.StatusCode.RESOURCE_EXHAUSTED,
     Reason.MEMORY: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -58,8 +62,13 @@ _FINISH_REASONS = {
     Finish.STOP_SEQUENCE: inference_pb2.STOP_SEQUENCE,
     Finish.LENGTH: inference_pb2.LENGTH,
     Finish.DEADLINE: inference_pb2.DEADLINE,
+    Finish.TOOL_CALLS: inference_pb2.TOOL_CALLS,
 }
-_BOUNDARIES = {inference_pb2.Chunking.CLAUSE: CLAUSE, inference_pb2.Chunking.SENTENCE: SENTENCE}
+_TOOL_MODES = {
+    inference_pb2.ToolChoice.AUTO: ToolMode.AUTO,
+    inference_pb2.ToolChoice.NONE: ToolMode.NONE,
+    inference_pb2.ToolChoice.REQUIRED: ToolMode.REQUIRED,
+}
 
 
 async def abort(context: Context, error: RequestError) -> NoReturn:
@@ -89,18 +98,6 @@ def to_status(error: RequestError) -> status_pb2.Status:
     )
 
 
-def to_refused(error: RequestError) -> inference_pb2.ConverseResponse:
-    """The error as the end of a turn."""
-    return inference_pb2.ConverseResponse(
-        refused=inference_pb2.Refused(
-            reason=error.reason.value,
-            numbers={name: str(value) for name, value in error.numbers.items()},
-            message=_shortened(error.message),
-            retry_after_ms=error.retry_after_ms,
-        )
-    )
-
-
 def _shortened(message: str) -> str:
     encoded = message.encode("utf-8", errors="replace")
     if len(encoded) <= _MAX_MESSAGE_BYTES:
@@ -108,9 +105,45 @@ def _shortened(message: str) -> str:
     return encoded[:_MAX_MESSAGE_BYTES].decode("utf-8", errors="ignore") + "…"
 
 
-def to_messages(messages: Sequence[inference_pb2.Message]) -> list[Message]:
-    """Chat messages, unchecked."""
-    return [Message(message.role, message.content) for message in messages]
+def to_conversation(chat: inference_pb2.ChatRequest | inference_pb2.Messages) -> Conversation:
+    """What is to be answered; only JSON in it is checked here.
+
+    Raises:
+        RequestError: INVALID_MESSAGE, naming the field.
+    """
+    return Conversation(
+        [_message(message, f"messages[{index}]") for index, message in enumerate(chat.messages)],
+        [_tool(tool, f"tools[{index}]") for index, tool in enumerate(chat.tools)],
+        _tool_choice(chat.tool_choice),
+        chat.continue_final_message,
+    )
+
+
+def _message(message: inference_pb2.Message, where: str) -> Message:
+    calls = [
+        ToolCall(call.id, call.name, parse_object(call.arguments or "{}", f"{where}.tool_calls[{number}].arguments"))
+        for number, call in enumerate(message.tool_calls)
+    ]
+    return Message(message.role, message.content, calls, message.tool_call_id, message.name)
+
+
+def _tool(tool: inference_pb2.Tool, where: str) -> Tool:
+    if not tool.parameters:
+        return Tool(tool.name, tool.description)
+    return Tool(tool.name, tool.description, parse_object(tool.parameters, f"{where}.parameters"))
+
+
+def _tool_choice(choice: inference_pb2.ToolChoice) -> ToolChoice:
+    if choice.WhichOneof("choice") == "name":
+        return ToolChoice(ToolMode.REQUIRED, choice.name, choice.single)
+    if choice.mode not in _TOOL_MODES:
+        modes = ", ".join(inference_pb2.ToolChoice.Mode.keys())
+        raise RequestError(
+            Reason.INVALID_MESSAGE,
+            f"tool_choice.mode: expected one of {modes}, got {choice.mode}.",
+            numbers={"field": "tool_choice.mode"},
+        )
+    return ToolChoice(_TOOL_MODES[choice.mode], "", choice.single)
 
 
 def to_sampling(options: inference_pb2.Options, seed: int) -> SamplingParams:
@@ -135,11 +168,39 @@ def to_sampling(options: inference_pb2.Options, seed: int) -> SamplingParams:
     )
 
 
-def to_ask(options: inference_pb2.Options, prompt_tokens: int, arrived_ms: float, deadline_ms: float) -> Ask:
+def to_format(options: inference_pb2.Options) -> Format | None:
+    """What the answer has to be; None is anything.
+
+    Raises:
+        RequestError: INVALID_OPTION, also for what does not go with a format.
+    """
+    kind = options.format.WhichOneof("format")
+    if kind is None:
+        return None
+    if options.stop or options.ignore_eos:
+        field = "stop" if options.stop else "ignore_eos"
+        raise RequestError(
+            Reason.INVALID_OPTION,
+            f"{field}: expected none with a format, which says where the answer ends, got {field}. Leave one out.",
+            numbers={"field": field},
+        )
+    if kind == "choices":
+        return Format.of_choices(options.format.choices.texts)
+    return Format(Kind(kind), "" if kind == "json_object" else getattr(options.format, kind))
+
+
+def to_ask(
+    options: inference_pb2.Options,
+    prompt_tokens: int,
+    arrived_ms: float,
+    deadline_ms: float,
+    shortest_tokens: int = 1,
+) -> Ask:
     """What the options ask for.
 
     Args:
         arrived_ms, deadline_ms: on the engine's clock; the deadline is the end of patience, stated or not.
+        shortest_tokens: of an answer in its format.
 
     Raises:
         RequestError: INVALID_OPTION.
@@ -163,25 +224,8 @@ def to_ask(options: inference_pb2.Options, prompt_tokens: int, arrived_ms: float
         total_ms=budget.total_ms if budget.HasField("total_ms") else None,
         first_token_ms=budget.first_token_ms if budget.HasField("first_token_ms") else None,
         per_token_ms=budget.per_token_ms if budget.HasField("per_token_ms") else None,
+        shortest_tokens=shortest_tokens,
     )
-
-
-def to_phraser(chunking: inference_pb2.Chunking) -> Phraser | None:
-    """What cuts an answer into phrases; None where each token goes at once.
-
-    Raises:
-        RequestError: INVALID_OPTION.
-    """
-    if chunking.unit == inference_pb2.Chunking.TOKEN:
-        return None
-    if chunking.unit not in _BOUNDARIES:
-        units = ", ".join(inference_pb2.Chunking.Unit.keys())
-        raise RequestError(
-            Reason.INVALID_OPTION,
-            f"chunking.unit: expected one of {units}, got {chunking.unit}.",
-            numbers={"field": "chunking.unit"},
-        )
-    return Phraser(_BOUNDARIES[chunking.unit], chunking.max_wait_ms or None)
 
 
 def to_accepted(
@@ -208,16 +252,23 @@ def to_accepted(
 def to_delta(pieces: Sequence[Piece], tokenizer: Tokenizer) -> inference_pb2.GenerateResponse:
     """Some pieces of an answer as one message."""
     choices = [piece.choice for piece in pieces if piece.choice is not None]
+    calls = [call for piece in pieces for call in piece.calls if isinstance(call, CallDelta)]
     return inference_pb2.GenerateResponse(
         delta=inference_pb2.Delta(
             text="".join(piece.text for piece in pieces),
             token_ids=[choice.token_id for choice in choices],
             logprobs=[_logprob(choice, tokenizer) for choice in choices if choice.logprob is not None],
+            tool_calls=[
+                inference_pb2.ToolCallDelta(index=call.index, id=call.id, name=call.name, arguments=call.arguments)
+                for call in calls
+            ],
         )
     )
 
 
-def to_done(finished: Finished, prompt_tokens: int, arrived_ms: float) -> inference_pb2.GenerateResponse:
+def to_done(
+    finished: Finished, malformed: Sequence[MalformedCall], prompt_tokens: int, arrived_ms: float
+) -> inference_pb2.GenerateResponse:
     """The last message of an answer; times count from `arrived_ms`, on the engine's clock."""
     times = finished.times
     ended = times.ended if times.ended is not None else arrived_ms
@@ -227,13 +278,19 @@ def to_done(finished: Finished, prompt_tokens: int, arrived_ms: float) -> infere
     return inference_pb2.GenerateResponse(
         done=inference_pb2.Done(
             finish_reason=_FINISH_REASONS[finished.finish],
+            malformed_tool_calls=[
+                inference_pb2.MalformedToolCall(text=call.text, problem=call.problem, index=call.index)
+                for call in malformed
+            ],
             usage=inference_pb2.Usage(
                 prompt_tokens=prompt_tokens,
                 completion_tokens=finished.completion_tokens,
                 cached_tokens=finished.cached_tokens,
                 draft_tokens=finished.drafts.guessed,
                 accepted_draft_tokens=finished.drafts.confirmed,
+                forced_tokens=finished.forced_tokens,
             ),
+            closed_early=finished.closed_early,
             timings=inference_pb2.Timings(
                 queue_ms=started - arrived_ms,
                 prefill_ms=first - started,

@@ -15,6 +15,7 @@ from bise.address import default_url, parse
 from bise.connection import Connection, ServerStream
 from bise.errors import DaemonUnavailable, DeadlineExceeded, InvalidRequest
 from bise.options import Options
+from bise.parsing import M, parsed, with_schema
 from bise.rpc_error import unavailable
 from bise.stream import AsyncStream
 from bise.talk import AsyncTalk
@@ -74,6 +75,16 @@ class AsyncClient:
             BiseError: see `bise.errors`.
         """
         return await self.stream_chat(messages, **options).finish()
+
+    async def parse(self, messages: Conversation, response_model: type[M], **options: Unpack[Options]) -> M:
+        """Answers a conversation with a value of a pydantic model: its schema is the answer's format.
+
+        Raises:
+            InvalidRequest: `response_model` is no pydantic model, or its schema asks for what can't be kept.
+            BiseError: see `bise.errors`.
+            pydantic.ValidationError: what the model checks beyond its schema does not hold.
+        """
+        return parsed(response_model, await self.chat(messages, **with_schema(response_model, options)))
 
     def stream_generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> AsyncStream:
         """As `generate`, but the answer comes as it is made."""

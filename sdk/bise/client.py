@@ -11,6 +11,7 @@ from bise import wire
 from bise.aio import AsyncClient
 from bise.loop import LoopThread
 from bise.options import Options
+from bise.parsing import M
 from bise.stream import Stream
 from bise.talk import Talk
 from bise.types import Conversation, Health, Result, Status, TokenCount
@@ -44,6 +45,10 @@ class Client:
     def chat(self, messages: Conversation, **options: Unpack[Options]) -> Result:
         """As `AsyncClient.chat`."""
         return self._loop.run(self._inner.chat(messages, **options))
+
+    def parse(self, messages: Conversation, response_model: type[M], **options: Unpack[Options]) -> M:
+        """As `AsyncClient.parse`."""
+        return self._loop.run(self._inner.parse(messages, response_model, **options))
 
     def stream_generate(self, prompt: str | Sequence[int], **options: Unpack[Options]) -> Stream:
         """As `generate`, but the answer comes as it is made."""

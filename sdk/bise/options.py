@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
@@ -37,6 +38,12 @@ class Options(TypedDict, total=False):
         top_logprobs: and this many alternatives; implies `logprobs`.
         logit_bias: added to logits, by token id.
         ignore_eos: go on after the model's own end.
+        json_schema: the answer is JSON that this schema describes, a mapping or its text. Of this and the next four,
+            one may be given. The answer is whole even where max_tokens or time ran out: see `Result.closed_early`.
+        json_object: the answer is any JSON object.
+        regex: the whole answer matches.
+        lark: the answer is a text of this grammar, in Lark's notation as llguidance reads it.
+        choices: the answer is one of these texts.
         timeout: seconds the whole call may take, stated as a budget; by default the client's. Where that has none
             either, nothing is stated: the answer is only cut off after 60 seconds.
         first_token_timeout: seconds until the first token.
@@ -66,6 +73,11 @@ class Options(TypedDict, total=False):
     top_logprobs: int | None
     logit_bias: Mapping[int, float] | None
     ignore_eos: bool | None
+    json_schema: Mapping[str, Any] | str | None
+    json_object: bool | None
+    regex: str | None
+    lark: str | None
+    choices: Sequence[str] | None
     timeout: float | None
     first_token_timeout: float | None
     per_token_timeout: float | None
@@ -116,6 +128,9 @@ def encode(options: Options) -> pb.Options:
         InvalidRequest: a value that can't be encoded; the message names the field.
     """
     encoded = pb.Options()
+    formats = [name for name in _FORMATS if options.get(name)]
+    if len(formats) > 1:
+        raise _invalid(formats[1], f"none beside {formats[0]}", options.get(formats[1]))
     for name, value in options.items():
         if name not in _ENCODERS:
             raise TypeError(f"got an unexpected keyword argument {name!r}; expected one of {', '.join(_ENCODERS)}")
@@ -181,6 +196,27 @@ def _logit_bias(options: pb.Options, value: Mapping[int, float]) -> None:
     options.sampling.logit_bias.update(value)
 
 
+def _json_schema(options: pb.Options, value: Mapping[str, Any] | str) -> None:
+    options.format.json_schema = value if isinstance(value, str) else json.dumps(dict(value), ensure_ascii=False)
+
+
+def _json_object(options: pb.Options, value: bool) -> None:
+    if value:
+        options.format.json_object = value
+
+
+def _format(name: str) -> Callable[[pb.Options, Any], None]:
+    return lambda options, value: setattr(options.format, name, value)
+
+
+def _choices(options: pb.Options, value: Sequence[str]) -> None:
+    if isinstance(value, str):
+        raise TypeError
+    options.format.choices.texts.extend(value)
+    options.format.choices.SetInParent()  # none are the daemon's to refuse
+
+
+_FORMATS = ("json_schema", "json_object", "regex", "lark", "choices")
 _WHOLE = "a whole number, 0 or more"
 _NUMBER = "a number"
 _YES_NO = "True or False"
@@ -200,6 +236,11 @@ _ENCODERS: dict[str, tuple[str, Callable[[pb.Options, Any], None]]] = {
     "top_logprobs": (_WHOLE, _top_logprobs),
     "logit_bias": ("a mapping of token id to number", _logit_bias),
     "ignore_eos": (_YES_NO, _plain("ignore_eos")),
+    "json_schema": ("a JSON Schema, as a mapping or its text", _json_schema),
+    "json_object": (_YES_NO, _json_object),
+    "regex": ("a text", _format("regex")),
+    "lark": ("a text", _format("lark")),
+    "choices": ("several texts", _choices),
     "timeout": (_SECONDS, _budget("total_ms")),
     "first_token_timeout": (_SECONDS, _budget("first_token_ms")),
     "per_token_timeout": (_SECONDS, _budget("per_token_ms")),

@@ -135,6 +135,7 @@ class AsyncStream:
             accepted=self.accepted,
             token_ids=tuple(self._token_ids),
             logprobs=tuple(self._logprobs),
+            closed_early=event.done.closed_early,
         )
         await self._expect_end()
         return None

@@ -43,6 +43,7 @@ class Usage:
     Attributes:
         cached_tokens: prompt tokens that were not computed again.
         draft_tokens: tokens guessed ahead; `accepted_draft_tokens` of them were what the model would have made.
+        forced_tokens: tokens that the answer's format left no choice about.
     """
 
     prompt_tokens: int
@@ -50,6 +51,7 @@ class Usage:
     cached_tokens: int = 0
     draft_tokens: int = 0
     accepted_draft_tokens: int = 0
+    forced_tokens: int = 0
 
     @property
     def total_tokens(self) -> int:
@@ -121,7 +123,13 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A whole answer. `logprobs` is empty unless asked for, else one for each of `token_ids`."""
+    """A whole answer.
+
+    Attributes:
+        logprobs: empty unless asked for, else one for each of `token_ids` but those that a format dictated.
+        closed_early: the answer's format was closed before the model would have, since tokens or time ran out: it is
+            whole, but its last values are the shortest ones that the format allows.
+    """
 
     text: str
     finish_reason: FinishReason
@@ -130,6 +138,7 @@ class Result:
     accepted: Accepted
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    closed_early: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 
 # Distribution by what is imported from it; longer names go before shorter ones.
 _DISTRIBUTIONS = {
+    "anyio": "anyio",
     "cryptography": "cryptography",
     "gguf": "gguf",
     "google.protobuf": "protobuf",
@@ -23,6 +24,7 @@ _DISTRIBUTIONS = {
     "grpc_reflection": "grpcio-reflection",
     "grpc_status": "grpcio-status",
     "jinja2": "jinja2",
+    "llguidance": "llguidance",
     "mistral_common": "mistral-common",
     "ml_dtypes": "ml-dtypes",
     "model_signing": "model-signing",
@@ -35,20 +37,25 @@ _DISTRIBUTIONS = {
     "pydantic_core": "pydantic",  # which pins it to its own version
     "rich": "rich",
     "safetensors": "safetensors",
+    "starlette": "starlette",
     "tokenizers": "tokenizers",
     "torch": "torch",
     "transformers": "transformers",
     "typer": "typer",
+    "uvicorn": "uvicorn",
     "yaml": "pyyaml",
 }
 _PARTS = ("bise", "bise_daemon", "bise_export", "bise_proto")
 # What a part may count on: its extras, beside the base. The command line is one of the SDK's folders.
 _EXTRAS = {
     "bise.cli": ("cli",),
+    "bise_daemon.http": ("http", "cpu"),
     "bise_daemon": ("daemon", "cpu"),
     "bise_export": ("export", "cpu"),
     "bise_proto.trust": ("daemon",),  # and by export just as well
 }
+# Extras that are made of another and some more.
+_INCLUDED = {"daemon": "cli", "export": "cli", "http": "daemon"}
 # Brought for a library that does not say that it needs them.
 _FOR_OTHERS = {"pyopenssl"}
 # A module that asks whether the distribution is there, and says what to install if it is not.
@@ -114,6 +121,7 @@ def test_what_is_imported_is_brought(sources: Any, project: dict[str, Any]) -> N
         (None, _PARTS),
         ("cli", ("bise.cli",)),
         ("daemon", ("bise_daemon", "bise_proto.trust")),
+        ("http", ("bise_daemon.http",)),
         ("export", ("bise_export", "bise_proto.trust")),
     ],
 )
@@ -126,7 +134,7 @@ def test_what_is_brought_is_imported(
         if f"{source.name}.".startswith(tuple(f"{part}." for part in parts))
         for distribution in third_party(source)
     }
-    included = brought(project, "cli") if extra in ("daemon", "export") else set()
+    included = brought(project, _INCLUDED[extra]) if extra in _INCLUDED else set()
     assert brought(project, extra) - included - imported - _FOR_OTHERS == set()
 
 

@@ -103,8 +103,8 @@ class Broken:
             raise MemoryError("the device is out of memory")
         return self._session.decode(first_slot, tokens, positions)
 
-    def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
-        return self._session.verify(slot, start, tokens)
+    def verify(self, slot: int, start: int, tokens: Sequence[int], num_logits: int) -> Logits:
+        return self._session.verify(slot, start, tokens, num_logits)
 
     def interrupt(self) -> None:
         self._session.interrupt()

@@ -97,11 +97,17 @@ class TestAdmit:
         desk.now = 1030.0
         assert desk.reception.admit(PROMPT, ASK).grant == Grant(11, 130.0, 230.0)
 
-    def test_a_busy_one_from_the_last_step(self) -> None:
+    def test_a_busy_one_from_the_end_of_the_present_step(self) -> None:
+        desk = Desk()
+        desk.now = 1030.0
+        desk.engine.outlook = Outlook(at_ms=1050.0, busy=True)
+        assert desk.reception.admit(PROMPT, ASK).grant.predicted_first_token_ms == 150.0
+
+    def test_a_step_that_takes_longer_than_foreseen_may_end_now(self) -> None:
         desk = Desk()
         desk.now = 1030.0
         desk.engine.outlook = Outlook(at_ms=1010.0, busy=True)
-        assert desk.reception.admit(PROMPT, ASK).grant.predicted_first_token_ms == 110.0
+        assert desk.reception.admit(PROMPT, ASK).grant.predicted_first_token_ms == 130.0
 
     def test_what_the_cache_holds_is_counted_but_for_the_last_step(self) -> None:
         desk = Desk()

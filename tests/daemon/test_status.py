@@ -18,6 +18,7 @@ from bise_daemon.config.load import config_from_flags
 from bise_daemon.engine.counters import Counters
 from bise_daemon.engine.events import Drafts, Finish, Finished, Times
 from bise_daemon.errors import Reason, RequestError
+from bise_daemon.grammar.compiler import Compiler
 from bise_daemon.memory.governor import MemoryLevel
 from bise_daemon.memory.readers import read_memory
 from bise_daemon.memory.reading import Pressure, Reading
@@ -59,7 +60,7 @@ def reception(model: Model, engine: StillEngine) -> Reception:
 @pytest.fixture
 def stage(model: Model, engine: StillEngine, reception: Reception) -> Stage:
     stage = Stage()
-    stage.serve(Serving(model, SimpleNamespace(engine=engine), reception))  # type: ignore[arg-type]
+    stage.serve(Serving(model, SimpleNamespace(engine=engine), reception, Compiler(model.tokenizer)))  # type: ignore[arg-type]
     return stage
 
 

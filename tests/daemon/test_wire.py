@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -10,14 +11,24 @@ import pytest
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 from bise_daemon.admission import Ask, Grant
-from bise_daemon.chat.message import Prompt
+from bise_daemon.chat.calls.call import CallDelta, MalformedCall
+from bise_daemon.chat.message import Prompt, ToolCall
+from bise_daemon.chat.tool import Tool, ToolChoice, ToolMode
 from bise_daemon.engine.events import Drafts, Finish, Finished, Times
 from bise_daemon.engine.generation import Piece
 from bise_daemon.engine.sampling import Choice, SamplingParams
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.reception import Admitted
 from bise_daemon.scheduler.request import Priority
-from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_messages, to_phraser, to_sampling, to_status
+from bise_daemon.wire import (
+    to_accepted,
+    to_ask,
+    to_conversation,
+    to_delta,
+    to_done,
+    to_sampling,
+    to_status,
+)
 from bise_proto.v1 import inference_pb2
 
 
@@ -76,24 +87,6 @@ def test_a_message_fits_the_headers_it_travels_in(letter: str) -> None:
     status = to_status(RequestError(Reason.ENGINE_FAILED, letter * 100_000))
     assert len(status.message.encode()) <= 1003
     assert status.message.endswith("…")
-
-
-@pytest.mark.parametrize(
-    ("unit", "first"), [(inference_pb2.Chunking.CLAUSE, "Well,"), (inference_pb2.Chunking.SENTENCE, "Well, no.")]
-)
-def test_a_unit_is_what_an_answer_is_cut_into(unit: inference_pb2.Chunking.Unit, first: str) -> None:
-    phraser = to_phraser(inference_pb2.Chunking(unit=unit))
-    assert phraser is not None
-    phraser.push(Piece("Well, no. So", None), 0.0)
-    assert phraser.next_phrase(1e9) == [Piece(first, None)]
-    assert phraser.due_ms is None
-
-
-def test_tokens_are_not_held_back_and_unknown_units_are_refused() -> None:
-    assert to_phraser(inference_pb2.Chunking(max_wait_ms=100)) is None
-    with pytest.raises(RequestError, match=r"chunking.unit: expected one of TOKEN, CLAUSE, SENTENCE, got 9") as refusal:
-        to_phraser(inference_pb2.Chunking(unit=9))  # type: ignore[arg-type]
-    assert refusal.value.reason is Reason.INVALID_OPTION
 
 
 def test_sampling_defaults_are_off() -> None:
@@ -189,13 +182,79 @@ def test_a_promise_tells_what_was_granted_predicted_found_and_left_out() -> None
 
 def test_the_end_tells_what_was_not_computed_and_what_was_guessed() -> None:
     finished = Finished(Finish.EOS, "", 9, Times(1, 2, 3), cached_tokens=4, drafts=Drafts(8, 5))
-    usage = to_done(finished, 6, 0).done.usage
+    usage = to_done(finished, [], 6, 0).done.usage
     assert (usage.cached_tokens, usage.draft_tokens, usage.accepted_draft_tokens) == (4, 8, 5)
 
 
 def test_messages_keep_order_and_content() -> None:
-    found = to_messages([inference_pb2.Message(role="user", content="a"), inference_pb2.Message(role="x", content="")])
-    assert [(message.role, message.content) for message in found] == [("user", "a"), ("x", "")]
+    messages = [inference_pb2.Message(role="user", content="a"), inference_pb2.Message(role="x", content="")]
+    found = to_conversation(inference_pb2.ChatRequest(messages=messages))
+    assert [(message.role, message.content) for message in found.messages] == [("user", "a"), ("x", "")]
+    assert (found.tools, found.choice, found.continues) == ([], ToolChoice(), False)
+
+
+def test_calls_results_and_tools_come_with_a_conversation() -> None:
+    call = inference_pb2.ToolCall(id="123456789", name="f", arguments='{"b": 1, "a": [null]}')
+    chat = inference_pb2.Messages(
+        messages=[
+            inference_pb2.Message(role="assistant", tool_calls=[call, inference_pb2.ToolCall(id="1", name="g")]),
+            inference_pb2.Message(role="tool", content="4", tool_call_id="123456789", name="f"),
+        ],
+        tools=[
+            inference_pb2.Tool(name="f", description="d", parameters='{"type": "object"}'),
+            inference_pb2.Tool(name="g"),
+        ],
+        tool_choice=inference_pb2.ToolChoice(name="f", single=True),
+        continue_final_message=True,
+    )
+    found = to_conversation(chat)
+    assert found.messages[0].tool_calls == [
+        ToolCall("123456789", "f", {"b": 1, "a": [None]}),
+        ToolCall("1", "g", {}),
+    ]
+    assert (found.messages[1].tool_call_id, found.messages[1].name) == ("123456789", "f")
+    assert found.tools == [Tool("f", "d", {"type": "object"}), Tool("g")]
+    assert found.choice == ToolChoice(ToolMode.REQUIRED, "f", single=True)
+    assert found.continues
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[1]", "expected a JSON object, got '[1]'"),
+        ("{", "expected a JSON object, got: "),
+        ('{"a": NaN}', "NaN, which is no JSON"),
+        ('{"a": "\\ud800"}', "half of a surrogate pair"),
+        ('{"a": ' * 33 + "1" + "}" * 33, "at most 32 levels"),
+        ('{"a":' * 20_000, "at most 65536 bytes"),
+        ('{"a":' * 10_000, "at most 32 levels"),
+        ('{"a": [' + "1," * 5000 + "1]}", "at most 4096 values"),
+        ('{"a": ' + "9" * 5000 + "}", "expected a JSON object, got: "),
+    ],
+)
+def test_json_out_of_bounds_is_refused_by_field(text: str, expected: str) -> None:
+    chat = inference_pb2.ChatRequest(tools=[inference_pb2.Tool(name="f", parameters=text)])
+    with pytest.raises(RequestError, match=re.escape(expected)) as refusal:
+        to_conversation(chat)
+    assert refusal.value.numbers["field"] == "tools[0].parameters"
+
+
+def test_pieces_of_calls_are_told_in_order_and_what_is_malformed_at_the_end() -> None:
+    malformed = MalformedCall("x", "expected y", 1)
+    pieces = [
+        Piece("", Choice(5), [CallDelta(0, "123456789", "f", "{")]),
+        Piece("a", None, [CallDelta(0, arguments="}"), malformed]),
+    ]
+    delta = to_delta(pieces, Names()).delta  # type: ignore[arg-type]
+    assert [(each.index, each.id, each.name, each.arguments) for each in delta.tool_calls] == [
+        (0, "123456789", "f", "{"),
+        (0, "", "", "}"),
+    ]
+    done = to_done(Finished(Finish.EOS, "", 1, Times(1, 2, 3)), [malformed, MalformedCall("z", "p")], 4, 0).done
+    assert [(each.text, each.problem, each.HasField("index")) for each in done.malformed_tool_calls] == [
+        ("x", "expected y", True),
+        ("z", "p", False),
+    ]
 
 
 def test_a_delta_is_all_its_pieces() -> None:
@@ -224,7 +283,7 @@ def test_logprobs_nobody_asked_for_are_not_there() -> None:
 
 @pytest.mark.parametrize("finish", Finish)
 def test_every_finish_has_a_reason_on_the_wire(finish: Finish) -> None:
-    done = to_done(Finished(finish, "", 1, Times(1, 2, 3)), 4, 0).done
+    done = to_done(Finished(finish, "", 1, Times(1, 2, 3)), [], 4, 0).done
     assert done.finish_reason != inference_pb2.FINISH_REASON_UNSPECIFIED
 
 
@@ -240,7 +299,7 @@ def test_every_finish_has_a_reason_on_the_wire(finish: Finish) -> None:
     ],
 )
 def test_times_count_from_arrival(times: Times, tokens: int, expected: Sequence[float]) -> None:
-    done = to_done(Finished(Finish.LENGTH, "", tokens, times), 4, 100).done
+    done = to_done(Finished(Finish.LENGTH, "", tokens, times), [], 4, 100).done
     assert (done.usage.prompt_tokens, done.usage.completion_tokens) == (4, tokens)
     told = done.timings
     assert [

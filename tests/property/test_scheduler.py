@@ -42,6 +42,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         one_way=st.booleans(),
         mixes=st.booleans(),
         draft_tokens=st.sampled_from([0, 4]),
+        known_tokens=st.sampled_from([1, 3, 16]),
+        dictated=st.sampled_from([0, 1, 5]),
         costs=st.sampled_from(_COSTS),
         pinned=st.booleans(),
     )
@@ -55,6 +57,8 @@ class SchedulerMachine(RuleBasedStateMachine):
         one_way: bool,
         mixes: bool,
         draft_tokens: int,
+        known_tokens: int,
+        dictated: int,
         costs: LinearCosts,
         pinned: bool,
     ) -> None:
@@ -67,12 +71,14 @@ class SchedulerMachine(RuleBasedStateMachine):
             idle_tokens=2 * context,
             ageing_ms=100.0,
             draft_tokens=draft_tokens,
+            known_tokens=known_tokens,
             smallest_chunk=smallest_chunk,
             one_way=one_way,
             mixes=mixes,
         )
         self.scheduler = Scheduler(limits, costs)
-        self.device = VirtualDevice(self.scheduler, noise=Noise(seed=slots, sigma=0.1), script=Script(choices=3))
+        script = Script(choices=3, dictated=dictated)
+        self.device = VirtualDevice(self.scheduler, noise=Noise(seed=slots, sigma=0.1), script=script)
         if pinned and spare_slots:
             self.device.pin(limits.all_slots - 1, ([1] * 16)[: context - 1])
 

@@ -37,9 +37,46 @@ EVERY_OPTION: Options = {
     "max_wait": 0.2,
 }
 
+FORMATS: dict[str, tuple[Any, pb.Format]] = {
+    "json_schema": ({"type": "string", "const": "é"}, pb.Format(json_schema='{"type": "string", "const": "é"}')),
+    "json_object": (True, pb.Format(json_object=True)),
+    "regex": ("a+", pb.Format(regex="a+")),
+    "lark": ('start: "a"', pb.Format(lark='start: "a"')),
+    "choices": (["a", "b"], pb.Format(choices=pb.Choices(texts=["a", "b"]))),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_format_reaches_its_field(name: str) -> None:
+    given, encoded = FORMATS[name]
+    assert encode({name: given}) == pb.Options(format=encoded)  # type: ignore[misc]
+
+
+def test_a_schema_may_be_a_text() -> None:
+    assert encode({"json_schema": "{}"}) == pb.Options(format=pb.Format(json_schema="{}"))
+
+
+def test_no_json_object_is_no_format() -> None:
+    assert encode({"json_object": False, "regex": None}) == pb.Options()
+
+
+def test_choices_of_nothing_are_sent_to_be_refused() -> None:
+    assert encode({"choices": []}).format.WhichOneof("format") == "choices"
+
+
+def test_there_is_one_format_at_most() -> None:
+    with pytest.raises(InvalidRequest, match=r"regex: expected none beside json_schema, got 'a'"):
+        encode({"json_schema": {"type": "string"}, "regex": "a"})
+
+
+@pytest.mark.parametrize("options", [{"json_schema": 3}, {"json_schema": {"a": {1}}}, {"choices": "ab"}, {"regex": 1}])
+def test_a_format_of_another_shape_is_refused(options: Any) -> None:
+    with pytest.raises(InvalidRequest, match=f"{next(iter(options))}: expected "):
+        encode(options)
+
 
 def test_every_option_reaches_its_field() -> None:
-    assert EVERY_OPTION.keys() == Options.__annotations__.keys()
+    assert EVERY_OPTION.keys() | FORMATS.keys() == Options.__annotations__.keys()
     assert encode(EVERY_OPTION) == pb.Options(
         max_tokens=7,
         sampling=pb.Sampling(

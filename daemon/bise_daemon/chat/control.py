@@ -6,10 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Unicode noncharacters: never assigned, in no vocabulary, and refused in message contents.
+# Unicode noncharacters: never assigned, in no vocabulary, and refused in all that others write.
 OPEN = "\ufdd0"
 CLOSE = "\ufdd1"
-RESERVED = re.compile(f"[{OPEN}{CLOSE}]")
 
 
 @dataclass(frozen=True, slots=True)

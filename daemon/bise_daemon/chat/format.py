@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from bise_daemon.chat.message import Message, Prompt
+from bise_daemon.chat.conversation import Conversation
+from bise_daemon.chat.message import Prompt
 from bise_daemon.chat.tokenizer import Tokenizer
 from bise_daemon.errors import Reason, RequestError
 from bise_proto.bundle import BundleError
@@ -22,11 +23,11 @@ _MAX_TEXT_BYTES = 1 << 20
 class ChatFormat(Protocol):
     """Puts messages into the model's own chat layout. Instances are immutable and safe to share between threads."""
 
-    def encode(self, messages: Sequence[Message]) -> Prompt:
-        """The prompt for the assistant's next turn; contents never become control tokens.
+    def encode(self, conversation: Conversation) -> Prompt:
+        """The prompt for the assistant's next turn; nothing that others wrote becomes control tokens.
 
         Raises:
-            RequestError: INVALID_MESSAGE with the field, or CHAT_UNSUPPORTED.
+            RequestError: INVALID_MESSAGE with the field, CHAT_UNSUPPORTED, or TOOLS_UNSUPPORTED.
         """
         ...
 
@@ -37,12 +38,12 @@ class NoChat:
     def __init__(self, model: str) -> None:
         self._model = model
 
-    def encode(self, messages: Sequence[Message]) -> Prompt:
+    def encode(self, conversation: Conversation) -> Prompt:
         raise RequestError(
             Reason.CHAT_UNSUPPORTED,
             f"expected a model with a chat format, got {self._model}, a base model. "
             "Use Generate with a prompt, or serve an instruct model.",
-            numbers={"model": self._model, "messages": len(messages)},
+            numbers={"model": self._model, "messages": len(conversation.messages)},
         )
 
 

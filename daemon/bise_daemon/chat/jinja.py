@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import replace
 
-from bise_daemon.chat.control import OPEN, RESERVED, ControlTokens, Reading
+from bise_daemon.chat.calls.syntax import prompt_of, syntax_of_template
+from bise_daemon.chat.control import OPEN, ControlTokens, Reading
+from bise_daemon.chat.conversation import Conversation, check_conversation
+from bise_daemon.chat.guarding import check_reserved, guard
 from bise_daemon.chat.json_tokenizer import Encoding, JsonTokenizer
-from bise_daemon.chat.message import Message, Prompt, check_messages, invalid_message
+from bise_daemon.chat.message import Prompt, invalid_message
 from bise_daemon.chat.template import ChatTemplate
+from bise_daemon.chat.tool import unsupported_tools
 
 
 class JinjaChat:
@@ -18,7 +21,10 @@ class JinjaChat:
     The rendered text is encoded whole, so prompts equal those the checkpoint was trained with. A content that
     spells a control token (`<|im_end|>`) must not close the user's turn, though: the chat is rendered a second
     time with the contents marked, which tells the template's control tokens from those of the contents, and the
-    latter are encoded as the plain characters they are.
+    latter are encoded as the plain characters they are. The same goes for tools, calls and results.
+
+    Attributes:
+        call_syntax: how the model writes calls; None where its template has no tools, or a way not known here.
     """
 
     def __init__(self, template: ChatTemplate, template_source: str, tokenizer: JsonTokenizer) -> None:
@@ -30,39 +36,44 @@ class JinjaChat:
         """
         self._template = template
         self._tokenizer = tokenizer
+        added = tokenizer.added_tokens
+        self.call_syntax = syntax_of_template(template_source, added) if template.takes_tools else None
         self._controls = ControlTokens(
             {
                 token.text: token.token_id
-                for token in tokenizer.added_tokens
+                for token in added
                 if token.text.strip() and (token.special or token.text in template_source)
             }
         )
 
-    def encode(self, messages: Sequence[Message]) -> Prompt:
+    def encode(self, conversation: Conversation) -> Prompt:
         """The prompt for the assistant's next turn.
 
         Raises:
-            RequestError: INVALID_MESSAGE, naming the field.
+            RequestError: INVALID_MESSAGE, naming the field, or TOOLS_UNSUPPORTED.
         """
-        check_messages(messages)
-        for index, message in enumerate(messages):
-            if found := RESERVED.search(message.content):
-                raise invalid_message(
-                    f"messages[{index}].content",
-                    f"expected text without the noncharacter U+{ord(found[0]):04X}. Remove it.",
-                )
-        text = self._template.render(messages)
-        guarded = self._template.render([replace(m, content=self._controls.guard(m.content)) for m in messages])
+        check_conversation(conversation)
+        check_reserved(conversation)
+        if conversation.speaks_of_tools and self.call_syntax is None:
+            raise unsupported_tools(
+                "a chat template " + ("of another way" if self._template.takes_tools else "without tools")
+            )
+        text = self._template.render(conversation)
+        return prompt_of(self._encode(text, conversation), text, conversation, self.call_syntax)
+
+    def _encode(self, text: str, conversation: Conversation) -> list[int]:
+        """Encodes a rendered conversation, with control tokens only where the template wrote them."""
+        guarded = self._template.render(guard(conversation, self._controls))
         reading = self._controls.read(guarded)
         encoding = self._tokenizer.encode_with_offsets(text)
         if reading.torn or reading.text != text:
             # The template looks into contents, so characters can't be told apart, only control tokens counted.
             if self._control_ids(encoding) != [token_id for _, _, token_id in reading.controls]:
                 raise self._not_literal(text)
-            return Prompt(encoding.token_ids, text)
+            return encoding.token_ids
         if foreign := self._foreign(encoding, text, reading):
-            return Prompt(self._encode_literal(text, foreign, reading), text)
-        return Prompt(encoding.token_ids, text)
+            return self._encode_literal(text, foreign, reading)
+        return encoding.token_ids
 
     def _control_ids(self, encoding: Encoding) -> list[int]:
         return [token_id for token_id in encoding.token_ids if token_id in self._controls.token_ids]

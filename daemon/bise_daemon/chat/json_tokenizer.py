@@ -51,7 +51,7 @@ class JsonTokenizer:
             AddedToken(token_id, token.content, token.special)
             for token_id, token in sorted(tokenizer.get_added_tokens_decoder().items())
         )
-        self._special_ids = frozenset(token.token_id for token in self.added_tokens if token.special)
+        self.special_ids = frozenset(token.token_id for token in self.added_tokens if token.special)
         self._vocab_size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         self.eos_token_ids = frozenset(info.eos_token_ids)
 
@@ -89,7 +89,7 @@ class JsonTokenizer:
         return ByteDetokenizer(self._text_bytes, strip_first_space=self._strip_first_space and not continues)
 
     def _text_bytes(self, token_id: int) -> bytes:
-        return b"" if token_id in self._special_ids else self.token_bytes(token_id)
+        return b"" if token_id in self.special_ids else self.token_bytes(token_id)
 
 
 def _spelling(tokenizer: tokenizers.Tokenizer, file: Path) -> tuple[Callable[[str], bytes], bool]:

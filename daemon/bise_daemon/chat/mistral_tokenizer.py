@@ -35,8 +35,8 @@ class MistralCommonTokenizer:
         self._info = info
         self._model = mistral.instruct_tokenizer.tokenizer
         self._piece_bytes, self._strip_first_space = _spelling(self._model)
-        self._special_ids = frozenset(self._model.special_ids)
-        self._special_id_of = {self._model.id_to_piece(token_id): token_id for token_id in self._special_ids}
+        self.special_ids = frozenset(self._model.special_ids)
+        self._special_id_of = {self._model.id_to_piece(token_id): token_id for token_id in self.special_ids}
         self._special_pattern = re.compile(
             "(" + "|".join(re.escape(text) for text in sorted(self._special_id_of, key=len, reverse=True)) + ")"
         )
@@ -78,6 +78,10 @@ class MistralCommonTokenizer:
     def vocab_size(self) -> int:
         return int(self._model.n_words)
 
+    def texts_of(self, *texts: str) -> dict[int, str]:
+        """Those of some special tokens' texts that there are, by the tokens' ids."""
+        return {self._special_id_of[text]: text for text in texts if text in self._special_id_of}
+
     def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
         token_ids: list[int] = []
         # The library never reads special tokens out of text; a raw prompt may spell them.
@@ -95,7 +99,7 @@ class MistralCommonTokenizer:
         return ByteDetokenizer(self._text_bytes, strip_first_space=self._strip_first_space and not continues)
 
     def _text_bytes(self, token_id: int) -> bytes:
-        return b"" if token_id in self._special_ids else self.token_bytes(token_id)
+        return b"" if token_id in self.special_ids else self.token_bytes(token_id)
 
 
 def _check_special_tokens(path: Path) -> None:

@@ -26,6 +26,11 @@ class Tokenizer(Protocol):
         """The tokens that end a generation."""
         ...
 
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """The tokens that are no text: turn marks and the like."""
+        ...
+
     def encode(self, text: str, *, add_bos: bool | None = None) -> list[int]:
         """Encodes a raw prompt, special tokens spelled in it included (as raw completion is done elsewhere too).
 

@@ -28,8 +28,9 @@ def truncate_oldest(
 ) -> Truncation:
     """Drops as few of the oldest turns as it takes to fit.
 
-    A turn is a user message with all that answers it, so what is left still begins with a user message, and roles
-    alternate as they did. All system messages stay, and the last turn: everything from the last user message on.
+    A turn is a user message with all that answers it, calls and their results included, so what is left still begins
+    with a user message, and roles alternate as they did. All system messages stay, and the last turn: everything from
+    the last user message on.
 
     Counting renders and tokenizes the whole chat, so turns are searched by halves: a conversation of n turns is
     counted at most 2 + ⌈log₂ n⌉ times, and what is returned was counted itself, whatever the template does.

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from bise_daemon.config.address import Address, default_address, parse_address
+from bise_daemon.config.http import HttpConfig
 from bise_daemon.prefixes.config import PrefixConfigs
 
 
@@ -37,6 +38,7 @@ class DaemonConfig(BaseModel):
     listen: Annotated[Address, BeforeValidator(_address)] = Field(
         default_factory=default_address, description="unix:///absolute/path.sock or tcp://127.0.0.1:PORT"
     )
+    http: HttpConfig | None = Field(None, description="listen and page, or nothing for no HTTP")
     slots: int = Field(8, ge=1, le=64, description="a whole number of requests at once, from 1 to 64")
     context: int | None = Field(
         None, ge=16, le=1 << 24, description="a whole number of tokens from 16, or nothing for the bundle's own"
@@ -99,6 +101,13 @@ class DaemonConfig(BaseModel):
                 "(put a proxy that does before it and set allow_remote: true, or use a unix socket)"
             )
         return address
+
+    @field_validator("http")
+    @classmethod
+    def _http_local_unless_allowed(cls, http: HttpConfig | None, info: ValidationInfo) -> HttpConfig | None:
+        if http is not None:
+            cls._local_unless_allowed(http.listen, info)
+        return http
 
     @field_validator("require_signature")
     @classmethod

@@ -61,7 +61,7 @@ class VerifyProbe:
 
     def run(self, runner: Runner) -> None:
         """Takes the step."""
-        runner.verify(0, 0, [0] * self.tokens)
+        runner.verify(0, 0, [0] * self.tokens, self.tokens)
 
 
 Probe = PrefillProbe | DecodeProbe | VerifyProbe

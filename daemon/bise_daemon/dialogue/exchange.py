@@ -11,9 +11,9 @@ from bise_daemon.chat.message import invalid_message
 from bise_daemon.dialogue.ahead import Ahead
 from bise_daemon.dialogue.dialogue import Dialogue
 from bise_daemon.dialogue.held import HeldDialogues
+from bise_daemon.dialogue.refused import to_refused
 from bise_daemon.dialogue.said import Said
 from bise_daemon.errors import Reason, RequestError
-from bise_daemon.wire import to_refused
 from bise_proto.v1.inference_pb2 import ConverseRequest, ConverseResponse, EndOfTurn, Open, Opened
 
 Responses = AsyncGenerator[ConverseResponse, None]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from bise_daemon.chat.calls.call import CallDelta, MalformedCall
 from bise_daemon.engine.generation import Piece
 from bise_daemon.errors import RequestError
 
@@ -16,6 +18,7 @@ class Finish(Enum):
     STOP_SEQUENCE = "stop_sequence"
     LENGTH = "length"
     DEADLINE = "deadline"
+    TOOL_CALLS = "tool_calls"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,11 @@ class Drafts:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """The answer is complete; `text` is what was still held back, `cached_tokens` those of the prompt not computed."""
+    """The answer is complete; `text` and `calls` are what was still held back, `cached_tokens` those of the prompt not
+    computed.
+
+    `forced_tokens` are those a format left no choice about; `closed_early`: the format was closed before its time.
+    """
 
     finish: Finish
     text: str
@@ -51,6 +58,9 @@ class Finished:
     times: Times
     cached_tokens: int = 0
     drafts: Drafts = Drafts()
+    forced_tokens: int = 0
+    closed_early: bool = False
+    calls: Sequence[CallDelta | MalformedCall] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,12 @@ from typing import Protocol
 
 from bise_daemon.engine.counters import Counters
 from bise_daemon.engine.events import Drafts, Event, Failed, Finish, Finished, Times
-from bise_daemon.engine.generation import Generation
+from bise_daemon.engine.generation import Generation, Piece
 from bise_daemon.engine.outlook import Outlook
 from bise_daemon.engine.runner import Cache, Interrupted, Logits, Runner
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.scheduler.forecast import Standing
+from bise_daemon.scheduler.foreseen import after_step, step_ms
 from bise_daemon.scheduler.limits import Limits
 from bise_daemon.scheduler.request import Ending, Request
 from bise_daemon.scheduler.scheduler import Scheduler
@@ -80,6 +81,7 @@ class _Active:
     times: Times = field(default_factory=Times)
     completion_tokens: int = 0
     cached_tokens: int = 0
+    forced_tokens: int = 0
     drafts: Drafts = field(default_factory=Drafts)
 
     def note_token(self, now: float) -> None:
@@ -269,6 +271,7 @@ class Engine:
             self._free_at_ms = self._clock()  # copies have a price of their own
         if plan.work is None:
             return
+        self.outlook = self._look(plan.work)
         try:
             outcomes = self._run_work(plan.work)
         except Interrupted:
@@ -342,9 +345,9 @@ class Engine:
                     raise Interrupted
                 self._runner.prefill(slot, start, tokens, samples=False)
                 return {}
-            case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens):
-                logits = self._runner.verify(slot, start, tokens)
-                return self._sample({request_id: (logits, tokens[1:])})
+            case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens, guesses=guesses, samples=samples):
+                logits = self._runner.verify(slot, start, [*tokens, *guesses], len(guesses) + samples)
+                return self._sample({request_id: (logits, guesses)}) if samples else {}
             case Decode(first_slot=first_slot, rows=rows):
                 self._begin_rows(rows)
                 tokens, positions = [row.token for row in rows], [row.position for row in rows]
@@ -369,8 +372,8 @@ class Engine:
         match work:
             case Prefill(start=start, tokens=tokens) | Settle(start=start, tokens=tokens):
                 self._times.observe_prefill(len(tokens), start, took_ms)
-            case Verify(start=start, tokens=tokens):
-                self._times.observe_verify(len(tokens), start, took_ms)
+            case Verify(start=start, tokens=tokens, guesses=guesses):
+                self._times.observe_verify(len(tokens) + len(guesses), start, took_ms)
             case Decode(rows=rows):
                 self._times.observe_decode(len(rows), _context_tokens(rows), took_ms)
             case Mixed(chunk=chunk, rows=Decode(rows=rows)):
@@ -383,38 +386,59 @@ class Engine:
         for request_id, (logits, guesses) in steps.items():
             active = self._active[request_id]
             try:
-                tokens, stopped, pieces = active.generation.accept_all(logits, guesses)
+                growth = active.generation.accept_all(logits, guesses)
             except Exception as error:  # noqa: BLE001 - one answer's fault must not end the others
                 self._scheduler.abort(request_id)
                 self._fail(request_id, _own(error))
                 continue
             active.note_token(self._clock())
-            active.drafts += Drafts(len(guesses), len(tokens) - 1)
-            self.counters.drafts += Drafts(len(guesses), len(tokens) - 1)
-            for piece in pieces:
-                if piece.choice is not None:
-                    active.completion_tokens += 1
-                    self.counters.completion_tokens += 1
-                    self._events.append((request_id, piece))
-            outcomes[request_id] = Outcome(tokens, stopped)
+            active.drafts += Drafts(len(guesses), growth.held)
+            self.counters.drafts += Drafts(len(guesses), growth.held)
+            active.forced_tokens += growth.forced
+            self._tell(request_id, growth.pieces)
+            outcomes[request_id] = Outcome(growth.tokens, growth.stopped, growth.ahead)
         return outcomes
+
+    def _tell(self, request_id: str, pieces: Sequence[Piece]) -> None:
+        """Queues what tokens added to an answer."""
+        for piece in pieces:
+            if piece.choice is not None:
+                self._active[request_id].completion_tokens += 1
+                self.counters.completion_tokens += 1
+                self._events.append((request_id, piece))
 
     def _end_all(self, endings: Mapping[str, Ending]) -> None:
         for request_id, ending in endings.items():
             active = self._active[request_id]
             try:
-                text = active.generation.finish()
+                if ending is Ending.DEADLINE:
+                    self._tell(request_id, active.generation.close())
+                rest = active.generation.finish()
             except Exception as error:  # noqa: BLE001 - as in _sample
                 self._fail(request_id, _own(error))
                 continue
             del self._active[request_id]
-            stopped_by_string = active.generation.stop_sequence is not None
-            finish = Finish.STOP_SEQUENCE if stopped_by_string else _FINISH[ending]
-            times = replace(active.times, ended=self._clock())
+            finish = _FINISH[ending]
+            if active.generation.stop_sequence is not None:
+                finish = Finish.STOP_SEQUENCE
+            elif finish is Finish.EOS and active.generation.made_calls:
+                finish = Finish.TOOL_CALLS
+            ended_itself = finish in (Finish.EOS, Finish.TOOL_CALLS)
+            closed_early = active.generation.closed_early or (active.generation.has_format and not ended_itself)
             self._events.append(
                 (
                     request_id,
-                    Finished(finish, text, active.completion_tokens, times, active.cached_tokens, active.drafts),
+                    Finished(
+                        Finish.LENGTH if closed_early and ended_itself else finish,
+                        rest.text,
+                        active.completion_tokens,
+                        replace(active.times, ended=self._clock()),
+                        active.cached_tokens,
+                        active.drafts,
+                        active.forced_tokens,
+                        closed_early,
+                        rest.calls,
+                    ),
                 )
             )
             self.counters.finished += active.awaited
@@ -449,15 +473,16 @@ class Engine:
             events, self._events = self._events, []
             self._deliver(events)
 
-    def _look(self) -> Outlook:
+    def _look(self, work: Work | None = None) -> Outlook:
+        """How things stand, or will when this work is done."""
         scheduler = self._scheduler
-        return Outlook(
-            self._taken,
-            self._clock(),
-            scheduler.has_requests,
-            [Standing.of(request) for request in [*scheduler.waiting, *scheduler.running]],
-            scheduler.prefixes(),
-        )
+        at_ms = self._clock()
+        standings = [Standing.of(request) for request in [*scheduler.waiting, *scheduler.running]]
+        busy = bool(standings)
+        if work is not None:
+            at_ms += step_ms(work, scheduler.costs)
+            standings = after_step(work, standings)
+        return Outlook(self._taken, at_ms, busy, standings, scheduler.prefixes())
 
 
 def _by_row(rows: Sequence[Row], logits: Logits) -> dict[str, tuple[Logits, Sequence[int]]]:

@@ -31,8 +31,8 @@ class Runner(Protocol):
         """`prefill` and `decode` in one run: what either gives. Not of every graph."""
         ...
 
-    def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
-        """Logits [tokens, vocab], after each of them."""
+    def verify(self, slot: int, start: int, tokens: Sequence[int], num_logits: int) -> Logits:
+        """Logits [num_logits, vocab], after each of the last of the tokens."""
         ...
 
     def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:

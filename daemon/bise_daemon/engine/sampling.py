@@ -1,8 +1,8 @@
 """From logits to the next token.
 
-The order of operations, each off by default: penalties, bias, temperature, top-k, top-p, min-p, one draw. Log
-probabilities are of the model's own distribution, before any of it. Greedy decoding is an argmax, and the vocabulary
-is sorted only where top-p needs more of it than any sharp distribution would.
+The order of operations, each off by default: penalties, bias, a format's mask, temperature, top-k, top-p, min-p, one
+draw. Log probabilities are of the model's own distribution, before any of it. Greedy decoding is an argmax, and the
+vocabulary is sorted only where top-p needs more of it than any sharp distribution would.
 """
 
 from __future__ import annotations
@@ -150,16 +150,21 @@ class Sampler:
         self._penalizes_answer = params.presence_penalty != 0 or params.frequency_penalty != 0
         self._adjusts = bool(params.repetition_penalty != 1 or self._penalizes_answer or params.logit_bias)
 
-    def sample(self, logits: Float32) -> Choice:
+    def sample(self, logits: Float32, allowed: NDArray[np.bool_] | None = None) -> Choice:
         """Chooses the next token and remembers it.
 
         Args:
             logits: float32 [vocab], left as they are.
+            allowed: bool [vocab], tokens to choose from; None is all.
 
         Raises:
             RequestError: ENGINE_FAILED, the logits hold NaN or no finite maximum.
         """
         adjusted = self._adjust(logits) if self._adjusts else logits
+        if allowed is not None:
+            masked = np.full_like(adjusted, -np.inf)
+            np.copyto(masked, adjusted, where=allowed)
+            adjusted = masked
         best = int(adjusted.argmax())  # the first of equals; NaN if there is one
         if not math.isfinite(adjusted[best]):
             raise RequestError(
@@ -178,6 +183,11 @@ class Sampler:
         return Choice(
             token_id, float(logits[token_id]) - log_total, [(int(id_), float(logits[id_]) - log_total) for id_ in top]
         )
+
+    def remember(self, token_ids: Sequence[int]) -> None:
+        """Takes in tokens of the answer that were not chosen here."""
+        for token_id in token_ids:
+            self._remember(token_id)
 
     def _remember(self, token_id: int) -> None:
         if self._penalizes_answer:

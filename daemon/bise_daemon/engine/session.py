@@ -146,19 +146,20 @@ class Session:
         logits = self._run(binding, [row.position for row in step.rows])[0]
         return logits[:sampled], logits[sampled:]
 
-    def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
-        """Runs tokens at positions `start …` of a slot, with logits after each of them.
+    def verify(self, slot: int, start: int, tokens: Sequence[int], num_logits: int) -> Logits:
+        """Runs an answer's tokens at positions `start …` of a slot, with logits after each of the last `num_logits`.
 
         Returns:
-            Logits, float32 [tokens, vocab], valid until the next step.
+            Logits, float32 [num_logits, vocab], valid until the next step.
 
         Raises:
             SessionError: onnxruntime failed.
             Interrupted: as for `prefill`.
         """
-        binding = self._binding(_Shape(1, len(tokens), len(tokens), slot, 1, slot))
+        count = len(tokens)
+        binding = self._binding(_Shape(1, count, num_logits, slot, 1, slot))
         binding.input_ids[0] = tokens
-        binding.positions[0] = range(len(tokens))
+        binding.positions[0] = range(count - num_logits, count)
         logits: Logits = self._run(binding, [start + len(tokens) - 1])[0]
         return logits
 

@@ -35,6 +35,8 @@ from bise_proto.v1 import bundle_pb2
 logger = logging.getLogger(__name__)
 
 _FLOAT_CACHES = ("float16", "float32")
+# Beyond that a step on a CPU takes no less per token, and each size is a set of buffers to bind.
+_KNOWN_TOKENS = 16
 # MatMulNBits sums one row in another order than several in these (ARCHITECTURE, Invariants): a guess that is verified
 # among others could come out as another token.
 _ORDER_DEPENDENT = re.compile(r"int4 block (64|128)|int8 block 128")
@@ -117,6 +119,7 @@ def load_model(config: DaemonConfig) -> Model:
         step_ms=config.step_ms,
         ageing_ms=config.ageing_ms,
         draft_tokens=config.draft_tokens if _drafts_are_exact(bundle) else 0,
+        known_tokens=_KNOWN_TOKENS if _one_kernel(bundle) else 1,
         smallest_chunk=2 if _lone_queries_differ(bundle) else 1,
         one_way=_one_kernel(bundle) and bundle.graph.prompt_attention != "float",
         mixes=bundle.graph.prompt_attention == "float",

@@ -45,9 +45,9 @@ class PhrasedAnswer:
         if isinstance(event, Piece):
             self._phraser.push(event, now)
             return
-        if isinstance(event, Finished) and event.text:
-            self._phraser.push(Piece(event.text, None), now)
-            event = replace(event, text="")
+        if isinstance(event, Finished) and (event.text or event.calls):
+            self._phraser.push(Piece(event.text, None, event.calls), now)
+            event = replace(event, text="", calls=())
         self._last = event
 
     def _left_s(self) -> float | None:

@@ -12,7 +12,8 @@ from bise_daemon.phrases.boundary import Boundary, whole_words
 class Phraser:
     """Takes pieces of an answer and gives phrases of it; together they have the same text, tokens and order.
 
-    A token comes with the phrase its text begins in.
+    A token comes with the phrase its text begins in. Nobody speaks calls of tools: they, and what is before them, go at
+    once.
 
     Args:
         boundary: of phrases.
@@ -25,14 +26,18 @@ class Phraser:
         self._held: deque[tuple[Piece, float]] = deque()
         self._text = ""
         self._begin = 0
+        self._calls = False
 
     def push(self, piece: Piece, now: float) -> None:
         """Takes a piece that came at `now`, in milliseconds."""
         self._held.append((piece, now))
         self._text += piece.text
+        self._calls = self._calls or bool(piece.calls)
 
     def next_phrase(self, now: float) -> list[Piece]:
         """The next phrase, as pieces; none if none is whole."""
+        if self._calls:
+            return self.rest()
         end, self._begin = self._boundary.find(self._text, self._begin)
         if not end and (due_ms := self.due_ms) is not None and due_ms <= now:
             end = whole_words(self._text)
@@ -49,7 +54,7 @@ class Phraser:
         """All that is held."""
         rest = [piece for piece, _ in self._held]
         self._held.clear()
-        self._text, self._begin = "", 0
+        self._text, self._begin, self._calls = "", 0, False
         return rest
 
     def _take(self, end: int) -> list[Piece]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
-
-from bise_daemon.chat.message import Role
 
 MAX_PREFIXES = 16
 # Near what a whole configuration file may hold; a context is rarely longer.
@@ -22,7 +20,7 @@ class PrefixMessage(BaseModel):
 
     model_config = _STRICT
 
-    role: Annotated[Role, Field(strict=False, description="system, user or assistant")]
+    role: Literal["system", "user", "assistant"] = Field(description="system, user or assistant")
     content: str = Field(min_length=1, max_length=MAX_TEXT_CHARS, description="a text of 1 to 65536 characters")
 
 
@@ -50,7 +48,7 @@ class PrefixConfig(BaseModel):
     def _one_that_can_go_on(self) -> PrefixConfig:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError(f"{self.name}: either prompt or messages")
-        if self.messages is not None and self.messages[-1].role is Role.USER:
+        if self.messages is not None and self.messages[-1].role == "user":
             raise ValueError(
                 f"{self.name}: messages that a user's turn can follow (the last a system's or assistant's)"
             )

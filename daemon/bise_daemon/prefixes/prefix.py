@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
 
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.format import ChatFormat
 from bise_daemon.chat.message import Message, Role
 from bise_daemon.chat.tokenizer import Tokenizer
@@ -59,5 +60,5 @@ def encode_prefixes(configs: Iterable[PrefixConfig], tokenizer: Tokenizer, chat:
 
 def _chat_tokens(messages: Sequence[PrefixMessage], chat: ChatFormat) -> list[int]:
     first = [Message(message.role, message.content) for message in messages]
-    chats = [chat.encode([*first, Message(Role.USER, turn)]).token_ids for turn in _USER_TURNS]
+    chats = [chat.encode(Conversation([*first, Message(Role.USER, turn)])).token_ids for turn in _USER_TURNS]
     return [each[0] for each in takewhile(lambda each: len(set(each)) == 1, zip(*chats, strict=False))]

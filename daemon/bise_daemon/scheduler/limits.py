@@ -20,6 +20,8 @@ class Limits:
             to it.
         ageing_ms: a request that no step served for so long counts as one class higher, again and again.
         draft_tokens: tokens guessed ahead in one step at most; 0 is no guessing.
+        known_tokens: tokens of an answer that may be run in one step where they are known (a format dictated them, or
+            it was interrupted); 1 where that would come out otherwise in last bits than one by one.
         smallest_chunk: prompt tokens of one step at least, unless the prompt has fewer. 2 where onnxruntime computes a
             single one with another kernel, equal but for the last bits: a prompt must not come out differently for how
             it was cut.
@@ -41,6 +43,7 @@ class Limits:
     step_ms: float = 50.0
     ageing_ms: float = 5000.0
     draft_tokens: int = 0
+    known_tokens: int = 1
     smallest_chunk: int = 2
     # Fewer would hold the stream up little less and the prompt for long: behind 4,000 tokens SmolLM2 takes 26 ms for 8
     # more and a stream's token, 22 for 4 and 16 for one. With 4, a stream's slowest gaps were 35 ms (8: 42), and 4,000

@@ -203,9 +203,11 @@ def _advanced(work: Work | None, outcomes: Mapping[str, Outcome]) -> dict[int, i
     match work:
         case Prefill(slot=slot, start=start, tokens=tokens):
             return {slot: start + len(tokens)}
-        case Verify(request_id=request_id, slot=slot, start=start) if request_id in outcomes:
-            # The guesses that held are in the cache, with the token before them; what was sampled last is not.
-            return {slot: start + len(outcomes[request_id].tokens)}
+        case Verify(slot=slot, start=start, tokens=tokens, samples=False):
+            return {slot: start + len(tokens)}
+        case Verify(request_id=request_id, slot=slot, start=start, tokens=tokens) if request_id in outcomes:
+            # The guesses that held are in the cache, with the tokens before them; what was sampled last is not.
+            return {slot: start + len(tokens) + outcomes[request_id].held}
         case Decode(first_slot=first_slot, rows=rows):
             return {slot: row.position + 1 for slot, row in enumerate(rows, first_slot) if row.request_id is not None}
         case Mixed(chunk=chunk, rows=step):

@@ -56,17 +56,23 @@ class Mixed:
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """The last token of one request and some guesses of what follows; logits after each of them tell which hold.
+    """Several tokens of one answer: those that are known, and guesses of what follows.
+
+    Logits after the last known one and after each guess tell which guesses hold.
 
     Attributes:
         start: where the first of `tokens` enters the cache.
-        tokens: the token sampled last, then the guesses; at least two.
+        tokens: known and not in the cache: the token sampled last, and what a format dictated behind it.
+        guesses: none, or some; at least two tokens in all.
+        samples: nothing known is left behind these; otherwise there are no guesses, and no logits.
     """
 
     request_id: str
     slot: int
     start: int
     tokens: Sequence[int]
+    guesses: Sequence[int] = ()
+    samples: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +129,16 @@ class Outcome:
     """What a step gave one request.
 
     Attributes:
-        tokens: sampled, in order, at least one; of a `Verify`, the guesses that held and then one more.
+        tokens: in order, at least one: the guesses that held, one that was sampled, and those that must follow it.
         stopped: the last of them ends the generation by its content.
+        ahead: of these, those that are to be run before the last: nobody guessed them.
     """
 
     tokens: Sequence[int]
     stopped: bool
+    ahead: int = 0
+
+    @property
+    def held(self) -> int:
+        """Guesses that held."""
+        return len(self.tokens) - 1 - self.ahead

@@ -75,7 +75,7 @@ class Turn:
         """Learns what a request got from a step, before it is added to its output."""
         if (drafter := self._drafters.get(request.id)) is not None:
             if isinstance(work, Verify):
-                drafter.observe(len(work.tokens) - 1, len(outcome.tokens) - 1)
+                drafter.observe(len(work.guesses), outcome.held)
             drafter.extend(outcome.tokens)
 
     def over(self, work: Work | None) -> None:
@@ -127,11 +127,13 @@ class Turn:
         return self._rows.mixed(_prefill(head, size, limits), step) if size else step
 
     def _guess(self, request: Request, limits: Limits, costs: StepCosts) -> Decode | Verify:
-        """Guesses ahead for a row that is alone, where that is expected to pay."""
+        """Several tokens of a row that is alone: known ones, else guesses ahead where that is expected to pay."""
+        if request.left_to_prefill > 1:
+            return self._known(request, limits, costs)
         most = min(limits.draft_tokens, request.left_to_generate - 1)
         while most > 0 and not _in_time(request, most + 1, costs):
             most -= 1
-        if most < 1 or request.left_to_prefill > 1:
+        if most < 1:
             return self._rows.decode([request], costs)
         drafter = self._drafters.get(request.id)
         if drafter is None:
@@ -141,7 +143,23 @@ class Turn:
         if not guesses:
             return self._rows.decode([request], costs)
         assert request.slot is not None
-        return Verify(request.id, request.slot, request.computed_tokens, [request.output[-1], *guesses])
+        return Verify(request.id, request.slot, request.computed_tokens, request.output[-1:], guesses)
+
+    def _known(self, request: Request, limits: Limits, costs: StepCosts) -> Decode | Verify:
+        """Tokens that are known and were not run: as many as a step may take."""
+        left, start = request.left_to_prefill, request.computed_tokens
+
+        def fits(tokens: int) -> bool:
+            return costs.verify_ms(tokens, start) <= limits.step_ms and _in_time(request, tokens, costs)
+
+        size = min(left, limits.known_tokens)
+        while size > 1 and not fits(size):
+            size -= 1
+        if size <= 1:
+            return self._rows.decode([request], costs)
+        assert request.slot is not None
+        tokens = request.output[len(request.output) - left :][:size]
+        return Verify(request.id, request.slot, start, tokens, samples=size == left)
 
 
 def _in_time(request: Request, tokens: int, costs: StepCosts) -> bool:

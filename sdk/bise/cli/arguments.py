@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from bise import types
 
 _SAMPLING = "Sampling"
+_FORMAT = "Format: what the answer has to be; one of them"
 _BUDGET = "Budget: promised, or refused at once"
 
 Address = Annotated[
@@ -47,6 +49,19 @@ MaxTokens = Annotated[
 Timings = Annotated[bool, typer.Option("--timings", help="What an answer took, beside what was predicted.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object on standard output, for programs.")]
 
+JsonSchema = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The answer is JSON that this file's schema describes.", rich_help_panel=_FORMAT),
+]
+JsonObject = Annotated[bool, typer.Option("--json-object", help="It is a JSON object.", rich_help_panel=_FORMAT)]
+Regex = Annotated[str | None, typer.Option(help="It matches this, as a whole.", rich_help_panel=_FORMAT)]
+Lark = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="It is a text of this file's grammar.", rich_help_panel=_FORMAT)
+]
+Choice = Annotated[
+    list[str] | None, typer.Option(help="It is this text, or another one given so.", rich_help_panel=_FORMAT)
+]
+
 Temperature = Annotated[
     float | None, typer.Option(help="0, the default, is greedy.", rich_help_panel=_SAMPLING, show_default=False)
 ]
@@ -69,3 +84,17 @@ LogitBias = Annotated[
     list[str] | None,
     typer.Option(metavar="ID=BIAS", help="Added to a token's logit; may be repeated.", rich_help_panel=_SAMPLING),
 ]
+
+
+def read_text(path: Path | None, option: str) -> str | None:
+    """What a file holds; None where none is named.
+
+    Raises:
+        BadParameter: it can't be read, or is no text.
+    """
+    if path is None:
+        return None
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise typer.BadParameter(f"{option}: expected a text file, got: {error}") from error

@@ -62,7 +62,8 @@ class Answer:
         predicted_first_token_ms: told in `Accepted`, as are `predicted_total_ms`, `cached_tokens`, `dropped_messages`
             and `dropped_tokens`. What is dropped is taken off the prompt's tokens before they are held against the
             context limit.
-        draft_tokens: told in `Usage`, as are `accepted_draft_tokens` and `cached_tokens`.
+        draft_tokens: told in `Usage`, as are `accepted_draft_tokens`, `forced_tokens` and `cached_tokens`.
+        closed_early: told at the end.
         error: raised by the call after the tokens.
         gate: holds each token back until the test opens it.
     """
@@ -79,6 +80,8 @@ class Answer:
     dropped_tokens: int = 0
     draft_tokens: int = 0
     accepted_draft_tokens: int = 0
+    forced_tokens: int = 0
+    closed_early: bool = False
 
     @property
     def tokens(self) -> list[str]:

@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
+from typing import Any
 
 import grpc
 from google.protobuf import json_format
@@ -238,7 +239,9 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
                     cached_tokens=answer.cached_tokens,
                     draft_tokens=answer.draft_tokens,
                     accepted_draft_tokens=answer.accepted_draft_tokens,
+                    forced_tokens=answer.forced_tokens,
                 ),
+                closed_early=answer.closed_early,
                 timings=pb.Timings(
                     first_token_ms=first_token_ms,
                     total_ms=total_ms,
@@ -272,9 +275,15 @@ def _record(
         chosen["chunking"] = _UNITS[options.chunking.unit]
     if options.chunking.max_wait_ms:
         chosen["max_wait"] = options.chunking.max_wait_ms / 1000
-    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling", "chunking")}
+    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling", "format", "chunking")}
     budget = {field.name: value for field, value in options.budget.ListFields()}
-    return Request(method, messages, prompt, ids, plain | sampling | chosen, **budget)
+    return Request(method, messages, prompt, ids, plain | _format(sent) | sampling | chosen, **budget)
+
+
+def _format(sent: Mapping[str, Any]) -> dict[str, Any]:
+    """The format by the option's name."""
+    given = dict(sent.get("format", {}))
+    return {"choices": given["choices"].get("texts", [])} if "choices" in given else given
 
 
 def _render(messages: Iterable[pb.Message]) -> str:

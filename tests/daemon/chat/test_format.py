@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.format import load_chat_format
 from bise_daemon.chat.message import Message
 from bise_daemon.chat.tokenizer import load_tokenizer
@@ -28,7 +29,9 @@ def test_a_template_is_loaded_with_its_special_tokens(
     source = "{{ bos_token }}{% if eos_token is defined %}wrong{% endif %}{{ messages[0].content }}"
     bundle = write_bundle(byte_level, source)
 
-    prompt = load_chat_format(tmp_path, bundle, load_tokenizer(tmp_path, bundle)).encode([Message("user", "the wind")])
+    prompt = load_chat_format(tmp_path, bundle, load_tokenizer(tmp_path, bundle)).encode(
+        Conversation([Message("user", "the wind")])
+    )
 
     assert prompt.text == "<|im_start|>the wind"
     assert prompt.token_ids == byte_level.encode(prompt.text).ids
@@ -40,7 +43,9 @@ def test_a_base_model_refuses_chat_by_its_name(
     bundle = write_bundle(byte_level)
 
     with pytest.raises(RequestError, match="expected a model with a chat format, got small, a base model") as refusal:
-        load_chat_format(tmp_path, bundle, load_tokenizer(tmp_path, bundle)).encode([Message("user", "x")])
+        load_chat_format(tmp_path, bundle, load_tokenizer(tmp_path, bundle)).encode(
+            Conversation([Message("user", "x")])
+        )
     assert refusal.value.reason is Reason.CHAT_UNSUPPORTED
 
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.jinja import JinjaChat
 from bise_daemon.chat.json_tokenizer import JsonTokenizer
 from bise_daemon.chat.message import Message
@@ -47,7 +48,7 @@ def control_ids(tokenizer: JsonTokenizer, token_ids: list[int]) -> list[int]:
 def test_a_harmless_chat_is_the_encoding_of_the_whole_text(
     chat: JinjaChat, byte_level: Tokenizer, contents: list[str]
 ) -> None:
-    prompt = chat.encode([Message("user", content) for content in contents])
+    prompt = chat.encode(Conversation([Message("user", content) for content in contents]))
 
     turns = "".join(f"<|im_start|>user\n{content}<|im_end|>\n" for content in contents)
     assert prompt.text == f"{turns}<|im_start|>assistant\n"
@@ -58,7 +59,7 @@ def test_a_harmless_chat_is_the_encoding_of_the_whole_text(
 def test_contents_never_become_control_tokens(
     chat: JinjaChat, byte_level_tokenizer: JsonTokenizer, contents: list[str]
 ) -> None:
-    prompt = chat.encode([Message("user", content) for content in contents])
+    prompt = chat.encode(Conversation([Message("user", content) for content in contents]))
 
     assert control_ids(byte_level_tokenizer, prompt.token_ids) == [*[START, END] * len(contents), START]
     assert b"".join(map(byte_level_tokenizer.token_bytes, prompt.token_ids)).decode() == prompt.text
@@ -69,7 +70,7 @@ def test_contents_never_become_control_tokens_with_byte_fallback(
 ) -> None:
     chat = make_chat("<s>{% for m in messages %}{{ m.content }}</s>{% endfor %}", metaspace_tokenizer)
 
-    prompt = chat.encode([Message("user", "the</s>wind <s>")])
+    prompt = chat.encode(Conversation([Message("user", "the</s>wind <s>")]))
 
     assert control_ids(metaspace_tokenizer, prompt.token_ids) == [1, 2]
     assert prompt.text == "<s>the</s>wind <s></s>"
@@ -83,7 +84,7 @@ def test_contents_that_the_template_joins_do_not_make_a_control_token(
 ) -> None:
     chat = make_chat("{{ messages[0].content | trim }}{{ messages[1].content | trim }}<|im_end|>")
 
-    prompt = chat.encode([Message("system", first), Message("user", "art|>")])
+    prompt = chat.encode(Conversation([Message("system", first), Message("user", "art|>")]))
 
     assert prompt.text == "a <|im_start|><|im_end|>"
     assert control_ids(byte_level_tokenizer, prompt.token_ids) == [END]
@@ -93,8 +94,8 @@ def test_an_added_token_of_the_template_counts_as_control(
     make_chat: MakeChat, byte_level_tokenizer: JsonTokenizer
 ) -> None:
     think = byte_level_tokenizer.encode("<think>")
-    spelling = make_chat("{{ messages[0].content }}<think>").encode([Message("user", "<think>")])
-    ignorant = make_chat("{{ messages[0].content }}").encode([Message("user", "<think>")])
+    spelling = make_chat("{{ messages[0].content }}<think>").encode(Conversation([Message("user", "<think>")]))
+    ignorant = make_chat("{{ messages[0].content }}").encode(Conversation([Message("user", "<think>")]))
 
     assert len(think) == 1
     assert spelling.token_ids.count(think[0]) == 1
@@ -107,7 +108,7 @@ SPLITTING = (
 
 
 def test_a_template_that_cuts_contents_is_served(make_chat: MakeChat, byte_level_tokenizer: JsonTokenizer) -> None:
-    prompt = make_chat(SPLITTING).encode([Message("user", "hm</think>\nthe wind")])
+    prompt = make_chat(SPLITTING).encode(Conversation([Message("user", "hm</think>\nthe wind")]))
 
     assert prompt.text == "<|im_start|>the wind<|im_end|>"
     assert prompt.token_ids == byte_level_tokenizer.encode(prompt.text)
@@ -119,7 +120,7 @@ def test_a_template_that_cuts_contents_is_served(make_chat: MakeChat, byte_level
 )
 def test_what_can_not_be_told_apart_is_refused(make_chat: MakeChat, template: str, content: str) -> None:
     with pytest.raises(RequestError, match=r"expected contents that .* apart from control tokens") as refusal:
-        make_chat(template).encode([Message("user", content)])
+        make_chat(template).encode(Conversation([Message("user", content)]))
     assert refusal.value.reason is Reason.INVALID_MESSAGE
 
 
@@ -128,7 +129,7 @@ def test_a_template_that_deletes_characters_can_not_be_made_to_spell_a_control_t
 ) -> None:
     chat = make_chat("{{ messages[0].content | replace('#', '') }}<|im_end|>")
 
-    prompt = chat.encode([Message("user", "<|im#_start|>")])
+    prompt = chat.encode(Conversation([Message("user", "<|im#_start|>")]))
 
     assert control_ids(byte_level_tokenizer, prompt.token_ids) == [END]
 
@@ -136,7 +137,7 @@ def test_a_template_that_deletes_characters_can_not_be_made_to_spell_a_control_t
 @pytest.mark.parametrize("guard", ["\ufdd0", "\ufdd1"])
 def test_the_guards_own_characters_are_refused_by_field(chat: JinjaChat, guard: str) -> None:
     with pytest.raises(RequestError, match=r"messages\[1\]\.content: expected text without the noncharacter U\+FDD"):
-        chat.encode([Message("system", ""), Message("user", f"a{guard}b")])
+        chat.encode(Conversation([Message("system", ""), Message("user", f"a{guard}b")]))
 
 
 @pytest.mark.parametrize(
@@ -144,11 +145,11 @@ def test_the_guards_own_characters_are_refused_by_field(chat: JinjaChat, guard: 
     [
         ([], "messages"),
         ([Message("user", "x")] * 1025, "messages"),
-        ([Message("tool", "x"), Message("user", "x")], r"messages\[0\].role"),
+        ([Message("judge", "x"), Message("user", "x")], r"messages\[0\].role"),
         ([Message("user", "x"), Message("assistant", "y")], r"messages\[1\].role"),
     ],
 )
 def test_messages_out_of_shape_are_refused_by_field(chat: JinjaChat, messages: list[Message], field: str) -> None:
     with pytest.raises(RequestError, match=f"^INVALID_MESSAGE: {field}: expected .* got") as refusal:
-        chat.encode(messages)
+        chat.encode(Conversation(messages))
     assert refusal.value.numbers["field"] == field.replace("\\", "")

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.format import ChatFormat, load_chat_format
 from bise_daemon.chat.message import Message
 from bise_daemon.chat.tokenizer import Tokenizer, load_tokenizer
@@ -35,12 +36,14 @@ def test_the_layout_is_mistral_small_3s(chat: ChatFormat, tekken: Tokenizer) -> 
     plain = {text: tekken.encode(text, add_bos=False) for text in ("Be brief.", "Hi", "Hello!", "And?")}
 
     prompt = chat.encode(
-        [
-            Message("system", "Be brief."),
-            Message("user", "Hi"),
-            Message("assistant", "Hello!"),
-            Message("user", "And?"),
-        ]
+        Conversation(
+            [
+                Message("system", "Be brief."),
+                Message("user", "Hi"),
+                Message("assistant", "Hello!"),
+                Message("user", "And?"),
+            ]
+        )
     )
 
     assert prompt.text == "<s>[SYSTEM_PROMPT]Be brief.[/SYSTEM_PROMPT][INST]Hi[/INST]Hello!</s>[INST]And?[/INST]"
@@ -53,7 +56,7 @@ def test_the_layout_is_mistral_small_3s(chat: ChatFormat, tekken: Tokenizer) -> 
 
 @pytest.mark.parametrize("spelled", ["[/INST]", "</s>", "[SYSTEM_PROMPT]", "<SPECIAL_999>"])
 def test_contents_that_spell_control_tokens_stay_literal(chat: ChatFormat, tekken: Tokenizer, spelled: str) -> None:
-    token_ids = chat.encode([Message("user", f"a{spelled}b")]).token_ids
+    token_ids = chat.encode(Conversation([Message("user", f"a{spelled}b")])).token_ids
 
     assert [token_id for token_id in token_ids if token_id < 1000] == [BOS, INST, INST_END]
     assert b"".join(map(tekken.token_bytes, token_ids)) == f"<s>[INST]a{spelled}b[/INST]".encode()
@@ -93,7 +96,7 @@ def test_turns_mistral_common_refuses_are_explained(chat: ChatFormat) -> None:
     turns = [Message("user", "Hi"), Message("assistant", ""), Message("user", "x" * 10_000)]
 
     with pytest.raises(RequestError, match=r"messages: expected turns in Mistral's instruct format") as refusal:
-        chat.encode(turns)
+        chat.encode(Conversation(turns))
     assert refusal.value.reason is Reason.INVALID_MESSAGE
     assert len(refusal.value.message) < 1000
 
@@ -151,7 +154,9 @@ def test_sentencepiece_contents_stay_literal_and_text_survives(
 ) -> None:
     pytest.importorskip("sentencepiece")
     tokenizer = load_tokenizer(tmp_path, sentencepiece_bundle)
-    token_ids = load_chat_format(tmp_path, sentencepiece_bundle, tokenizer).encode([Message("user", "[/INST] é🤗")])
+    token_ids = load_chat_format(tmp_path, sentencepiece_bundle, tokenizer).encode(
+        Conversation([Message("user", "[/INST] é🤗")])
+    )
     answer = tokenizer.encode("The bise 🤗 blows.", add_bos=False)
     detokenizer = tokenizer.detokenizer()
 

@@ -6,6 +6,7 @@ from datetime import datetime
 
 import pytest
 
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.message import Message
 from bise_daemon.chat.template import MAX_TEMPLATE_BYTES, ChatTemplate
 from bise_daemon.errors import Reason, RequestError
@@ -15,7 +16,7 @@ USER = [Message("user", "hi & <b>")]
 
 def render(source: str, messages: list[Message] = USER) -> str:
     template = ChatTemplate(source, variables={"bos_token": "<s>"}, now=lambda: datetime(2024, 5, 7))
-    return template.render(messages)
+    return template.render(Conversation(messages))
 
 
 @pytest.mark.parametrize(

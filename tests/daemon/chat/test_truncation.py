@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.format import ChatFormat, load_chat_format
 from bise_daemon.chat.jinja import JinjaChat
 from bise_daemon.chat.json_tokenizer import JsonTokenizer
@@ -146,7 +147,7 @@ LONG = [
 
 def check_on_a_real_format(chat: ChatFormat, sizes: list[int]) -> None:
     def encoded(messages: Sequence[Message]) -> int:
-        return len(chat.encode(messages).token_ids)
+        return len(chat.encode(Conversation(messages)).token_ids)
 
     for most_tokens in sizes:
         truncation = truncate_oldest(LONG, encoded, most_tokens)
@@ -164,12 +165,12 @@ def test_a_chat_template_that_wants_alternation_takes_what_is_left(
         "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}" + chatml
     )
     chat = JinjaChat(ChatTemplate(strict, variables={}), strict, byte_level_tokenizer)
-    sizes = sorted(len(chat.encode([LONG[0], *LONG[start:]]).token_ids) for start in (1, 3, 5, 7, 9, 11))
+    sizes = sorted(len(chat.encode(Conversation([LONG[0], *LONG[start:]])).token_ids) for start in (1, 3, 5, 7, 9, 11))
     check_on_a_real_format(chat, [sizes[-1] - 1, *sizes])
 
 
 @pytest.mark.slow
 def test_mistrals_own_format_takes_what_is_left(tekken_folder: Path, tekken_bundle: bundle_pb2.Bundle) -> None:
     chat = load_chat_format(tekken_folder, tekken_bundle, load_tokenizer(tekken_folder, tekken_bundle))
-    least = len(chat.encode([LONG[0], LONG[-1]]).token_ids)
+    least = len(chat.encode(Conversation([LONG[0], LONG[-1]])).token_ids)
     check_on_a_real_format(chat, [least, least + 20, least + 40])

@@ -35,10 +35,10 @@ def feed(target: Generation, data: bytes) -> tuple[str, bool]:
     for byte in data:
         logits = np.zeros(256, np.float32)
         logits[byte] = 5
-        token, stopped, piece = target.accept(logits)
-        assert token == byte
-        text += piece.text
-        if stopped:
+        growth = target.accept_all(logits[None])
+        assert growth.tokens == [byte]
+        text += growth.pieces[0].text
+        if growth.stopped:
             return text, True
     return text, False
 
@@ -47,15 +47,15 @@ def test_text_comes_by_whole_characters() -> None:
     target = generation()
     assert feed(target, "né".encode()[:2]) == ("n", False)
     assert feed(target, "né".encode()[2:]) == ("é", False)
-    assert target.finish() == ""
+    assert target.finish() == Piece("")
 
 
 def test_eos_adds_nothing() -> None:
     target = generation()
     logits = np.zeros(256, np.float32)
     logits[EOS] = 1
-    token, stopped, piece = target.accept(logits)
-    assert (token, stopped, piece.text, piece.choice) == (EOS, True, "", None)
+    growth = target.accept_all(logits[None])
+    assert (growth.tokens, growth.stopped, growth.pieces) == ([EOS], True, [Piece("", None)])
 
 
 def test_eos_can_be_ignored() -> None:
@@ -66,34 +66,35 @@ def test_a_stop_string_ends_it_and_nothing_is_left() -> None:
     target = generation(stops=["END"])
     assert feed(target, b"the END is near") == ("the ", True)
     assert target.stop_sequence == "END"
-    assert target.finish() == ""
+    assert target.finish() == Piece("")
 
 
 def test_what_could_have_been_a_stop_string_comes_at_the_end() -> None:
     target = generation(stops=["END"])
     assert feed(target, b"the EN") == ("the ", False)
-    assert target.finish() == "EN"
+    assert target.finish() == Piece("EN")
     assert target.stop_sequence is None
 
 
 def test_a_character_cut_short_can_complete_a_stop_string() -> None:
     target = generation(stops=["x\N{REPLACEMENT CHARACTER}"])
     assert feed(target, b"ax\xf0\x9f") == ("a", False)
-    assert target.finish() == ""
+    assert target.finish() == Piece("")
     assert target.stop_sequence == "x\N{REPLACEMENT CHARACTER}"
 
 
 def test_logprobs_come_with_the_choice() -> None:
     logits = np.zeros(256, np.float32)
-    _, _, piece = generation(eos=frozenset(), params=SamplingParams(logprobs=True)).accept(logits)
-    assert piece.choice is not None
-    assert piece.choice.logprob == pytest.approx(-np.log(256))
+    growth = generation(eos=frozenset(), params=SamplingParams(logprobs=True)).accept_all(logits[None])
+    choice = growth.pieces[0].choice
+    assert choice is not None
+    assert choice.logprob == pytest.approx(-np.log(256))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_no_numbers_are_an_error(value: float) -> None:
     with pytest.raises(RequestError) as refusal:
-        generation().accept(np.full(256, value, np.float32))
+        generation().accept_all(np.full((1, 256), value, np.float32))
     assert refusal.value.reason is Reason.ENGINE_FAILED
 
 
@@ -136,10 +137,11 @@ def step_by_step(model: HashedModel, target: Generation) -> Answer:
     pieces: list[Piece] = []
     stopped = False
     while not stopped and len(tokens) < MOST:
-        token, stopped, piece = target.accept(model.after(tokens))
-        tokens.append(token)
-        pieces.append(piece)
-    return Answer(tokens, pieces, stopped, target.stop_sequence, target.finish())
+        growth = target.accept_all(model.after(tokens)[None])
+        stopped = growth.stopped
+        tokens += growth.tokens
+        pieces += growth.pieces
+    return Answer(tokens, pieces, stopped, target.stop_sequence, target.finish().text)
 
 
 def with_drafts(model: HashedModel, target: Generation, draft: Callable[[list[int]], list[int]], most: int) -> Answer:
@@ -149,11 +151,12 @@ def with_drafts(model: HashedModel, target: Generation, draft: Callable[[list[in
     while not stopped and len(tokens) < most:
         drafted = draft(tokens)[: most - len(tokens) - 1]
         rows = np.stack([model.after([*tokens, *drafted[:held]]) for held in range(len(drafted) + 1)])
-        sampled, stopped, added = target.accept_all(rows, drafted)
-        assert 1 <= len(sampled) == len(added) <= len(drafted) + 1
-        tokens += sampled
-        pieces += added
-    return Answer(tokens, pieces, stopped, target.stop_sequence, target.finish())
+        growth = target.accept_all(rows, drafted)
+        stopped = growth.stopped
+        assert 1 <= len(growth.tokens) == len(growth.pieces) == growth.held + 1 <= len(drafted) + 1
+        tokens += growth.tokens
+        pieces += growth.pieces
+    return Answer(tokens, pieces, stopped, target.stop_sequence, target.finish().text)
 
 
 params = st.builds(
@@ -195,25 +198,25 @@ def test_drafts_change_nothing_but_the_number_of_steps(
 def test_what_holds_of_a_draft_is_taken_and_one_token_more() -> None:
     rows = np.full((4, 256), -1, np.float32)
     rows[range(4), list(b"none")] = 5
-    tokens, stopped, pieces = generation().accept_all(rows, list(b"not"))
-    assert bytes(tokens) == b"non"
-    assert not stopped
-    assert [piece.text for piece in pieces] == ["n", "o", "n"]
+    growth = generation().accept_all(rows, list(b"not"))
+    assert bytes(growth.tokens) == b"non"
+    assert not growth.stopped
+    assert [piece.text for piece in growth.pieces] == ["n", "o", "n"]
 
 
 @pytest.mark.parametrize(("text", "taken"), [(b"a.bc", b"a."), (b"a\0bc", b"a\0")])
 def test_nothing_of_a_draft_is_taken_past_the_end(text: bytes, taken: bytes) -> None:
     rows = np.full((4, 256), -1, np.float32)
     rows[range(4), list(text)] = 5
-    tokens, stopped, pieces = generation(stops=["."]).accept_all(rows, list(text[:3]))
-    assert (bytes(tokens), stopped) == (taken, True)
-    assert "".join(piece.text for piece in pieces) == "a"
+    growth = generation(stops=["."]).accept_all(rows, list(text[:3]))
+    assert (bytes(growth.tokens), growth.stopped) == (taken, True)
+    assert "".join(piece.text for piece in growth.pieces) == "a"
 
 
 def test_logits_nobody_needs_may_be_anything() -> None:
     rows = np.full((2, 256), np.nan, np.float32)
     rows[0] = 0
-    assert generation(eos=frozenset()).accept_all(rows, [9])[0] == [0]
+    assert generation(eos=frozenset()).accept_all(rows, [9]).tokens == [0]
 
 
 @pytest.mark.slow

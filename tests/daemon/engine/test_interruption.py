@@ -107,7 +107,7 @@ def test_an_interruption_that_reaches_a_probe_ends_nothing_but_the_probe(make_ri
     "step",
     [
         lambda runner: runner.prefill(0, 2, [7, 8], True),
-        lambda runner: runner.verify(0, 2, [7, 8]),
+        lambda runner: runner.verify(0, 2, [7, 8], 2),
         lambda runner: runner.decode(0, [7], [2]),
     ],
     ids=["prefill", "verify", "decode"],

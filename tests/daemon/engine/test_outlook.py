@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from bise_daemon.engine.outlook import Outlook
 from scripted_engine import Rig, answer
+from virtual_device import LinearCosts
 
 MakeRig = Callable[..., Rig]
 
 
 def watch(rig: Rig, steps: int) -> list[Outlook]:
-    """The outlooks before each of the first steps, in a list that fills as they run."""
+    """The outlooks within each of the first steps, in a list that fills as they run."""
     seen: list[Outlook] = []
 
     def look() -> None:
@@ -30,7 +31,7 @@ def test_before_the_first_request_it_shows_what_is_computed_already(make_rig: Ma
     assert engine.outlook == Outlook(at_ms=rig.clock.now, standings=[], prefixes=[([5, 6, 7], 3)])
 
 
-def test_each_step_moves_its_requests_ahead(make_rig: MakeRig) -> None:
+def test_within_a_step_it_shows_its_end(make_rig: MakeRig) -> None:
     rig = make_rig(slots=1, chunk=4)
     seen = watch(rig, 9)
     rig.submit("a", [5] * 6, 3)
@@ -46,15 +47,24 @@ def test_each_step_moves_its_requests_ahead(make_rig: MakeRig) -> None:
     ]
     waiting = (False, 0, 3, 2, False)
     assert standings == [
-        {"a": (True, 0, 6, 3, False), "b": waiting},
         {"a": (True, 4, 2, 3, False), "b": waiting},
         {"a": (True, 6, 0, 2, True), "b": waiting},
         {"a": (True, 7, 0, 1, True), "b": waiting},
-        {"b": (True, 0, 3, 2, False)},
+        {"b": waiting},
         {"b": (True, 3, 0, 1, True)},
+        {},
     ]
     assert [outlook.taken for outlook in seen] == [2] * 6
-    assert [outlook.at_ms for outlook in seen] == [1000 + 10 * step for step in range(6)]
+    costs = LinearCosts()
+    took_ms = [
+        costs.prefill_ms(4, 0),
+        costs.prefill_ms(2, 4),
+        costs.decode_ms(1, 6),
+        costs.decode_ms(1, 7),
+        costs.prefill_ms(3, 0),
+        costs.decode_ms(1, 3),
+    ]
+    assert [outlook.at_ms for outlook in seen] == [1000 + 10 * step + took_ms[step] for step in range(6)]
     assert all(outlook.busy for outlook in seen)
 
 

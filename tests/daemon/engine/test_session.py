@@ -122,10 +122,10 @@ def verify_is_decode(session: Session, prompt: Sequence[int], following: Sequenc
         session.prefill(slot, 0, prompt, samples=False)
     wanted = [session.decode(0, [token], [start + place])[0].copy() for place, token in enumerate(following)]
     for count in range(2, len(following) + 1):
-        verified = session.verify(1, start, following[:count])
+        verified = session.verify(1, start, following[:count], count)
         np.testing.assert_array_equal(verified, wanted[:count])
     # What comes after guesses that did not hold is as if they had never been there.
-    session.verify(1, start, [following[0], *reversed(following)])
+    session.verify(1, start, [following[0], *reversed(following)], 1)
     np.testing.assert_array_equal(session.decode(1, [following[1]], [start + 1])[0], wanted[1])
 
 
@@ -206,7 +206,7 @@ def test_an_interrupted_step_leaves_the_session_and_what_was_there_before(served
     "step",
     [
         lambda session: session.prefill(0, 0, PROMPT, samples=True)[0].copy(),
-        lambda session: session.verify(0, 0, PROMPT)[-1].copy(),
+        lambda session: session.verify(0, 0, PROMPT, len(PROMPT))[-1].copy(),
         lambda session: session.decode(0, PROMPT[:1], [0])[0].copy(),
     ],
     ids=["prefill", "verify", "decode"],
@@ -270,7 +270,7 @@ def test_bindings_are_bounded_and_an_evicted_one_comes_back(
 def test_all_bindings_share_one_room_for_logits(exact_bundle: Path) -> None:
     session = open_session(exact_bundle, slots=3)
     session.decode(0, [5, 6], [0, 0])
-    session.verify(0, 0, PROMPT[:5])  # more rows than slots: the room grows
+    session.verify(0, 0, PROMPT[:5], 5)  # more rows than slots: the room grows
     session.decode(0, [5, 6, 7], [0, 0, 0])
     whole(session, PROMPT)
     assert len(session._logits) == 5

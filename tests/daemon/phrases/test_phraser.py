@@ -5,6 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bise_daemon.chat.calls.call import CallDelta
 from bise_daemon.engine.generation import Piece
 from bise_daemon.engine.sampling import Choice
 from bise_daemon.phrases.boundary import CLAUSE, SENTENCE
@@ -48,6 +49,18 @@ def test_log_probabilities_stay_with_their_tokens() -> None:
     (first,) = phraser.next_phrase(0.0)
     assert first == Piece("No,", Choice(7, -0.5))
     assert phraser.rest() == [Piece(" no", None)]
+
+
+def test_calls_of_tools_do_not_wait() -> None:
+    phraser = Phraser(SENTENCE, None)
+    call = CallDelta(0, "a", "look")
+    assert push_all(phraser, ["I", " look"]) == []
+    phraser.push(Piece("", None, [call]), 0.0)
+    phraser.push(Piece("", None, [CallDelta(0, arguments="{}")]), 0.0)
+    *said_before, first, second = phraser.next_phrase(0.0)
+    assert said(said_before) == ("I look", [0, 1])
+    assert [*first.calls, *second.calls] == [call, CallDelta(0, arguments="{}")]
+    assert phraser.next_phrase(0.0) == []
 
 
 def test_words_that_have_waited_long_enough_go() -> None:

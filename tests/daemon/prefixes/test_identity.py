@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.format import load_chat_format
 from bise_daemon.chat.message import Message
 from bise_daemon.chat.tokenizer import load_tokenizer
@@ -84,7 +85,7 @@ def test_the_real_models_prefix_from_disk_is_as_computed(
     config = PrefixConfig.model_validate({"name": "car", "messages": [{"role": "system", "content": system}]})
     (prefix,) = encode_prefixes([config], tokenizer, chat)
     assert len(prefix.tokens) > 200
-    prompt = chat.encode([Message("system", system), Message("user", "Is it far to Geneva?")]).token_ids
+    prompt = chat.encode(Conversation([Message("system", system), Message("user", "Is it far to Geneva?")])).token_ids
     check_identity(smollm2_bundle, tmp_path, prefix, prompt, 512)
     assert not caplog.records
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.format import ChatFormat, NoChat, load_chat_format
 from bise_daemon.chat.message import Message
 from bise_daemon.chat.tokenizer import Tokenizer, load_tokenizer
@@ -37,14 +38,9 @@ def is_prefix(tokens: Sequence[int], of: Sequence[int]) -> bool:
 @pytest.mark.parametrize("turn", TURNS)
 def test_a_system_message_is_what_its_chats_begin_with(tiny: tuple[Tokenizer, ChatFormat], turn: str) -> None:
     (prefix,) = encode_prefixes([chat_config(("system", SYSTEM))], *tiny)
-    first = tiny[1].encode([Message("system", SYSTEM), Message("user", turn)]).token_ids
-    later = (
-        tiny[1]
-        .encode(
-            [Message("system", SYSTEM), Message("user", turn), Message("assistant", "Yes."), Message("user", "And?")]
-        )
-        .token_ids
-    )
+    first = tiny[1].encode(Conversation([Message("system", SYSTEM), Message("user", turn)])).token_ids
+    turns = [Message("system", SYSTEM), Message("user", turn), Message("assistant", "Yes."), Message("user", "And?")]
+    later = tiny[1].encode(Conversation(turns)).token_ids
     # A turn that begins with space may merge with the template's end: one token at most.
     reusable = prefix.tokens[:-1] if turn[0].isspace() else prefix.tokens
     assert is_prefix(reusable, first)
@@ -61,8 +57,8 @@ def test_all_of_the_system_message_is_in_it(tiny: tuple[Tokenizer, ChatFormat]) 
 def test_turns_that_were_are_in_it_too(tiny: tuple[Tokenizer, ChatFormat]) -> None:
     turns = [("system", SYSTEM), ("user", "Who are you?"), ("assistant", "A car.")]
     (prefix,) = encode_prefixes([chat_config(*turns)], *tiny)
-    whole = tiny[1].encode([*(Message(*turn) for turn in turns), Message("user", "hello")]).token_ids
-    shorter = tiny[1].encode([Message(*turn) for turn in turns[:2]]).token_ids
+    whole = tiny[1].encode(Conversation([*(Message(*turn) for turn in turns), Message("user", "hello")])).token_ids
+    shorter = tiny[1].encode(Conversation([Message(*turn) for turn in turns[:2]])).token_ids
     assert is_prefix(prefix.tokens, whole)
     assert len(prefix.tokens) > len(shorter)
 
@@ -76,8 +72,8 @@ def test_a_prompt_is_encoded_as_requests_are(tiny: tuple[Tokenizer, ChatFormat])
 class SameChat:
     """A chat format that begins with what the user says: nothing holds."""
 
-    def encode(self, messages: Sequence[Message]) -> object:
-        return type("Prompt", (), {"token_ids": [*messages[-1].content.encode(), 1, 2, 3]})()
+    def encode(self, conversation: Conversation) -> object:
+        return type("Prompt", (), {"token_ids": [*conversation.messages[-1].content.encode(), 1, 2, 3]})()
 
 
 def test_what_cannot_be_encoded_is_left_out_and_the_rest_stays(

@@ -1,0 +1,1 @@
+"""Calls in an answer: how models write them, and how they are read as they come."""
