@@ -126,13 +126,13 @@ class AsyncTalk:
             raise DaemonError("expected the conversation to go on, got its end")
         return event
 
-    async def begin(self, turn: pb.EndOfTurn) -> int:
+    async def _begin_turn(self, turn: pb.EndOfTurn) -> int:
         """Ends the user's turn; its number, from 1."""
         await self._send(pb.ConverseRequest(end_of_turn=turn))
         self._begun += 1
         return self._begun
 
-    async def read(self, number: int, timeout_s: float) -> pb.ConverseResponse:
+    async def _read_turn(self, number: int, timeout_s: float) -> pb.ConverseResponse:
         """The next event of a turn; what is left of those before is passed over."""
         while True:
             before = self._ended
@@ -141,7 +141,7 @@ class AsyncTalk:
             if before == number - 1:
                 return event
 
-    def leave(self, number: int) -> None:
+    def _leave_turn(self, number: int) -> None:
         """A turn's answer is not read on; unless it is over, it is interrupted."""
         if self._ended < number == self._begun:
             task = asyncio.get_running_loop().create_task(self._interrupt_quietly())
@@ -175,10 +175,10 @@ class _Turn:
         clock = asyncio.get_running_loop().time
         if not self._number:
             self._ends = clock() + self._seconds
-            self._number = await self._talk.begin(self._turn)
+            self._number = await self._talk._begin_turn(self._turn)
         if (left_s := self._ends - clock()) <= 0:
             raise DeadlineExceeded(f"the answer was not complete after {self._seconds:g} s.")
-        event = await self._talk.read(self._number, left_s)
+        event = await self._talk._read_turn(self._number, left_s)
         if event.HasField("refused"):
             self._over = True
             raise from_refused(event.refused)
@@ -189,7 +189,7 @@ class _Turn:
     def cancel(self) -> None:
         """Interrupts the answer; harmless when it is over."""
         if self._number and not (self._over or self._cancelled):
-            self._talk.leave(self._number)
+            self._talk._leave_turn(self._number)
         self._cancelled = not self._over
 
 
