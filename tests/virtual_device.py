@@ -312,7 +312,7 @@ class VirtualDevice:
                 end = start + len(tokens)
                 entries = self.journeys[request_id].entries
                 assert self.cache.write(slot, start, tokens) == entries[end - 1], f"{work}: not its own tokens"
-                assert samples == (end == len(entries)), work
+                assert samples == (end == len(entries) and self.journeys[request_id].request.max_tokens > 0), work
                 return {request_id: ()} if samples else {}
             case Settle(slot=slot, start=start, tokens=tokens):
                 assert tokens, work
@@ -337,8 +337,9 @@ class VirtualDevice:
                     if row.request_id is None:
                         self.cache.write_filler(slot, row.position)
                         continue
-                    entries = self.journeys[row.request_id].entries
-                    assert row.samples == (row.position == len(entries) - 1), row
+                    journey = self.journeys[row.request_id]
+                    entries = journey.entries
+                    assert row.samples == (row.position == len(entries) - 1 and journey.request.max_tokens > 0), row
                     last = self.cache.write(slot, row.position, self._answered((row.token,)))
                     assert last == entries[row.position], f"{row}: not its own tokens"
                 return {row.request_id: () for row in rows if row.request_id is not None and row.samples}

@@ -8,18 +8,24 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from google.protobuf import message as protobuf
+
+from bise_daemon.admission import check_queue
 from bise_daemon.chat.calls.call import MalformedCall, NoCalls
 from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.message import Message, Prompt
 from bise_daemon.chat.truncation import truncate_oldest
 from bise_daemon.config.live import LiveConfig
 from bise_daemon.engine.detokenize import StopMatcher
+from bise_daemon.engine.dispatcher import Answer
 from bise_daemon.engine.events import Event, Failed, Finish, Finished
 from bise_daemon.engine.generation import Generation, Piece
 from bise_daemon.engine.loop import clock_ms
-from bise_daemon.engine.sampling import Sampler
+from bise_daemon.engine.sampling import Sampler, SamplingParams
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.grammar.constraint import find_constraint
+from bise_daemon.phrases.answer import PhrasedAnswer
+from bise_daemon.phrases.chunking import to_phraser
 from bise_daemon.serving import Serving, Stage
 from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_format, to_sampling
 from bise_daemon.wire_chat import to_conversation
@@ -69,14 +75,36 @@ class Answering:
 
     def chat(self, request: inference_pb2.ChatRequest, remaining_ms: float | None = None) -> Responses:
         """Answers messages; see `generate`."""
+        continues = request.continue_final_message
+        return self._answer(lambda serving: _chat_prompt(serving, request), request, remaining_ms, continues=continues)
 
-        def encode(serving: Serving) -> Prompt:
-            conversation = to_conversation(request)
-            if request.options.on_overflow == inference_pb2.TRUNCATE_OLDEST:
-                return _shortened(serving, conversation, request.options.min_granted_tokens or 1)
-            return serving.model.chat.encode(conversation)
+    async def prepare(self, request: inference_pb2.ChatRequest) -> Answer:
+        """Has the prompt of an answer computed, for whoever asks for that answer soon; it has no text.
 
-        return self._answer(encode, request, remaining_ms, continues=request.continue_final_message)
+        It is admitted as the answer would be, with no budget, and only while a slot is free: so it breaks no promise,
+        and nobody waits behind it. The caller must close what it gets; that leaves what is computed.
+
+        Raises:
+            RequestError: what is wrong with the request, or no room for this now.
+        """
+        arrived_ms = clock_ms()
+        serving = self._stage.serving()
+        reception = serving.reception
+        capacity = reception.capacity
+        check_queue(replace(capacity, most_open_requests=capacity.limits.slots), serving.dispatcher.open_requests)
+        prompt = await self._encode(serving, lambda serving: _chat_prompt(serving, request), request)
+        ask = to_ask(
+            inference_pb2.Options(priority=request.options.priority, max_tokens=1),
+            len(prompt.token_ids),
+            arrived_ms,
+            arrived_ms + self._default_timeout_ms,
+        )
+        job = reception.admit(prompt.token_ids, ask).request(secrets.token_hex(8), prompt.token_ids)
+        job.max_tokens = 0
+        nothing = Generation(
+            Sampler(SamplingParams(), ()), serving.model.tokenizer.detokenizer(), StopMatcher(()), frozenset()
+        )
+        return serving.dispatcher.submit(job, nothing)
 
     async def count_tokens(
         self, request: inference_pb2.CountTokensRequest, remaining_ms: float | None = None
@@ -119,6 +147,7 @@ class Answering:
             prompt = await self._encode(serving, encode, request)
             sampling = to_sampling(options, secrets.randbits(64))
             sampling.check_vocabulary(reception.capacity.vocab_size)
+            phraser = to_phraser(options.chunking)
             stops = StopMatcher(options.stop)  # what is wrong is told before what there is no time for
             form = to_format(options)
             deadline_ms = self._deadline_ms(options, remaining_ms, arrived_ms, reception.longest_step_ms)
@@ -144,8 +173,9 @@ class Answering:
         with _cancelled_after(deadline_ms + _READING_GRACE_MS), serving.dispatcher.submit(job, generation) as answer:
             malformed: list[MalformedCall] = []
             yield to_accepted(job, admitted, prompt, reception.capacity.context_limit, sampling.seed)
+            events = answer if phraser is None else PhrasedAnswer(answer, phraser, clock_ms)
             while True:
-                *pieces, last = await answer.next_events()
+                *pieces, last = await events.next_events()
                 if isinstance(last, Piece):
                     malformed += _malformed([*_pieces(pieces), last])
                     yield to_delta([*_pieces(pieces), last], tokenizer)
@@ -180,6 +210,17 @@ class Answering:
         return await self._stage.served(patience_ms / 1e3)
 
     async def _encode(self, serving: Serving, encode: Encode, request: ProtoRequest) -> Prompt:
+        self.check_size(request)
+        if request.ByteSize() <= _INLINE_BYTES:
+            return encode(serving)
+        return await asyncio.to_thread(encode, serving)
+
+    def check_size(self, request: protobuf.Message) -> None:
+        """Refuses what is too large, before anything is done with it.
+
+        Raises:
+            RequestError: MESSAGE_TOO_LARGE.
+        """
         size_bytes, most_bytes = request.ByteSize(), self._config.now.max_message_bytes
         if size_bytes > most_bytes:
             raise RequestError(
@@ -187,9 +228,6 @@ class Answering:
                 f"expected a request of at most {most_bytes} bytes, got {size_bytes}. Send less text.",
                 numbers={"size_bytes": size_bytes, "max_message_bytes": most_bytes},
             )
-        if size_bytes <= _INLINE_BYTES:
-            return encode(serving)
-        return await asyncio.to_thread(encode, serving)
 
 
 def usable_ms(remaining_ms: float, step_ms: float) -> float:
@@ -200,6 +238,13 @@ def usable_ms(remaining_ms: float, step_ms: float) -> float:
     """
     share_ms = min(_DEADLINE_MARGIN_SHARE * remaining_ms, _MOST_DEADLINE_MARGIN_MS)
     return remaining_ms - max(_DEADLINE_MARGIN_MS + step_ms, share_ms)
+
+
+def _chat_prompt(serving: Serving, request: inference_pb2.ChatRequest) -> Prompt:
+    conversation = to_conversation(request)
+    if request.options.on_overflow == inference_pb2.TRUNCATE_OLDEST:
+        return _shortened(serving, conversation, request.options.min_granted_tokens or 1)
+    return serving.model.chat.encode(conversation)
 
 
 def _shortened(serving: Serving, conversation: Conversation, least_tokens: int) -> Prompt:

@@ -15,6 +15,7 @@ from bise_daemon.activation import Relay, private_address
 from bise_daemon.answering import Answering
 from bise_daemon.config.address import Address, TcpAddress
 from bise_daemon.config.live import LiveConfig
+from bise_daemon.dialogue.held import HeldDialogues
 from bise_daemon.service import InferenceService
 from bise_daemon.socket_lock import own_socket
 from bise_daemon.status import DeviceService
@@ -90,7 +91,8 @@ class Listener:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(self._answering), server)
+        service = InferenceService(self._answering, HeldDialogues(self._config.now.max_message_bytes))
+        inference_pb2_grpc.add_InferenceServicer_to_server(service, server)
         device_pb2_grpc.add_DeviceServicer_to_server(self._device, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from typing import TypeVar
 
-from bise_daemon.answering import Answering, Responses
+from bise_daemon.answering import Answering
+from bise_daemon.dialogue.exchange import Exchange
+from bise_daemon.dialogue.held import HeldDialogues
+from bise_daemon.engine.loop import clock_ms
 from bise_daemon.errors import RequestError
 from bise_daemon.wire import Context, abort
 from bise_proto.v1 import inference_pb2, inference_pb2_grpc
+
+T = TypeVar("T")
 
 
 class InferenceService(inference_pb2_grpc.InferenceServicer):
     """`bise.v1.Inference`."""
 
-    def __init__(self, answering: Answering) -> None:
+    def __init__(self, answering: Answering, held: HeldDialogues) -> None:
         self._answering = answering
+        self._held = held
 
     async def Generate(  # noqa: N802 - the proto's name
         self, request: inference_pb2.GenerateRequest, context: Context
@@ -33,6 +40,17 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             async for response in _or_abort(responses, context):
                 yield response
 
+    async def Converse(  # noqa: N802 - the proto's name
+        self, request_iterator: AsyncIterator[inference_pb2.ConverseRequest], context: Context
+    ) -> AsyncIterator[inference_pb2.ConverseResponse]:
+        """Answers what is said, turn after turn."""
+        exchange = Exchange(
+            self._answering, self._held, aiter(request_iterator), lambda: _remaining_ms(context), clock_ms
+        )
+        async with aclosing(exchange.responses()) as responses:
+            async for response in _or_abort(responses, context):
+                yield response
+
     async def CountTokens(  # noqa: N802 - the proto's name
         self, request: inference_pb2.CountTokensRequest, context: Context
     ) -> inference_pb2.CountTokensResponse:
@@ -43,7 +61,7 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
             await abort(context, error)
 
 
-async def _or_abort(responses: Responses, context: Context) -> AsyncIterator[inference_pb2.GenerateResponse]:
+async def _or_abort(responses: AsyncIterator[T], context: Context) -> AsyncIterator[T]:
     try:
         async for response in responses:
             yield response

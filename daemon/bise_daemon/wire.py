@@ -46,6 +46,8 @@ _STATUS_CODES = {
     Reason.LOADING: grpc.StatusCode.UNAVAILABLE,
     Reason.ENGINE_FAILED: grpc.StatusCode.INTERNAL,
     Reason.DEADLINE: grpc.StatusCode.DEADLINE_EXCEEDED,
+    Reason.CONVERSATION_LOST: grpc.StatusCode.NOT_FOUND,
+    Reason.CONVERSATION_MOVED: grpc.StatusCode.ABORTED,
 }
 _PRIORITIES = {
     inference_pb2.CRITICAL: Priority.CRITICAL,

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         BiseError,
         Cancelled,
         ContextOverflow,
+        ConversationLost,
         DaemonError,
         DaemonUnavailable,
         DeadlineExceeded,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from bise.messages import MalformedToolCall, Message, ToolCall, ToolCallDelta
     from bise.options import Options
     from bise.stream import AsyncStream, Stream
+    from bise.talk import AsyncTalk, Talk
     from bise.tool_loop import ToolRun
     from bise.tools import Tool
     from bise.types import (
@@ -56,10 +58,12 @@ __all__ = [
     "Accepted",
     "AsyncClient",
     "AsyncStream",
+    "AsyncTalk",
     "BiseError",
     "Cancelled",
     "Client",
     "ContextOverflow",
+    "ConversationLost",
     "DaemonError",
     "DaemonUnavailable",
     "DeadlineExceeded",
@@ -79,6 +83,7 @@ __all__ = [
     "State",
     "Status",
     "Stream",
+    "Talk",
     "Timings",
     "TokenCount",
     "TokenLogprob",
@@ -97,6 +102,8 @@ _MODULES = {
     "Options": "options",
     "AsyncStream": "stream",
     "Stream": "stream",
+    "AsyncTalk": "talk",
+    "Talk": "talk",
     "Tool": "tools",
     "ToolRun": "tool_loop",
 }
@@ -106,6 +113,7 @@ _MODULES |= dict.fromkeys(
         "BiseError",
         "Cancelled",
         "ContextOverflow",
+        "ConversationLost",
         "DaemonError",
         "DaemonUnavailable",
         "DeadlineExceeded",

@@ -19,6 +19,7 @@ from bise.options import Options
 from bise.parsing import M, parsed, with_schema
 from bise.rpc_error import unavailable
 from bise.stream import AsyncStream
+from bise.talk import AsyncTalk
 from bise.tool_loop import ToolLoop, ToolRun
 from bise.tools import ToolLike
 from bise.types import Health, Result, Status, TokenCount
@@ -159,6 +160,21 @@ class AsyncClient:
         """As `chat`, but the answer comes as it is made."""
         chat = wire.encode_chat(messages, tools, tool_choice, parallel_tool_calls, continue_final_message)
         return self._stream_chat(chat, options)
+
+    def converse(
+        self, messages: Conversation = (), *, conversation_id: str = "", **options: Unpack[Options]
+    ) -> AsyncTalk:
+        """A conversation that is spoken: words are told as they are heard, and answers asked for turn by turn.
+
+        Args:
+            messages: what was said before: a system message, earlier turns.
+            conversation_id: of one to go on with, instead of `messages`.
+            options: of each answer; a `timeout` is an answer's.
+        """
+        opening = pb.Open(
+            conversation_id=conversation_id, messages=wire.encode_messages(messages), options=self._encode(options)
+        )
+        return AsyncTalk(self._connection, opening, self._seconds(options.get("timeout")) + _GRACE_S)
 
     async def count_tokens(
         self,

@@ -14,6 +14,7 @@ from bise.messages import Conversation
 from bise.options import Options
 from bise.parsing import M
 from bise.stream import Stream
+from bise.talk import Talk
 from bise.tool_loop import ToolLoop, ToolRun
 from bise.tools import ToolLike
 from bise.types import Health, Result, Status, TokenCount
@@ -115,6 +116,10 @@ class Client:
             **options,
         )
         return Stream(stream, self._loop)
+
+    def converse(self, messages: Conversation = (), *, conversation_id: str = "", **options: Unpack[Options]) -> Talk:
+        """As `AsyncClient.converse`."""
+        return Talk(self._inner.converse(messages, conversation_id=conversation_id, **options), self._loop)
 
     def count_tokens(
         self,

@@ -10,11 +10,12 @@ import grpc
 from grpc_health.v1 import health_pb2_grpc
 
 from bise.address import Address
-from bise.errors import BiseError, Cancelled, DeadlineExceeded
+from bise.errors import BiseError, Cancelled, DaemonError, DeadlineExceeded
 from bise.rpc_error import from_rpc
 from bise_proto.v1 import device_pb2_grpc, inference_pb2_grpc
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # the daemon is near: never ask a proxy for it
@@ -115,6 +116,37 @@ class ServerStream(Generic[T]):
 
     def _cancellation(self) -> BiseError:
         return Cancelled("the answer was cancelled: its stream or its client was closed while it was read")
+
+
+class DuplexStream(ServerStream[T], Generic[R, T]):
+    """One call in which both sides send, opened at its first write."""
+
+    def __init__(self, connection: Connection, start: Callable[[], Any]) -> None:
+        super().__init__(connection, start)
+        self._writing = asyncio.Lock()
+
+    async def write(self, request: R) -> None:
+        """Sends a message.
+
+        Raises:
+            BiseError: the call failed, or was cancelled.
+        """
+        if self._cancelled:
+            raise self._cancellation()
+        if self._call is None:
+            self._connection.open()
+            self._call = self._start()
+        try:
+            async with self._writing:
+                await self._call.write(request)
+        except grpc.aio.AioRpcError as error:
+            raise from_rpc(error, self._connection.address) from error
+        except asyncio.CancelledError:
+            raise_if_task_cancelled()
+            raise self._cancellation() from None
+        except asyncio.InvalidStateError:
+            await self.read()  # which tells how the call ended
+            raise DaemonError("expected the daemon to listen, but it ended the call") from None
 
 
 def raise_if_task_cancelled() -> None:

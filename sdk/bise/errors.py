@@ -8,6 +8,7 @@
     ├── DeadlineExceeded    the time allowed ran out without an answer           also a TimeoutError
     ├── InvalidRequest      the request can't be served as it is                 also a ValueError
     │   └── ContextOverflow     prompt and max_tokens exceed the context limit
+    ├── ConversationLost    the daemon does not hold the conversation any more
     ├── Unsupported         this daemon or this model can't do it at all
     ├── Cancelled           the answer was cancelled while somebody read it
     └── DaemonError         the daemon failed, or said something out of turn
@@ -89,6 +90,10 @@ class InvalidRequest(BiseError, ValueError):
 
 class ContextOverflow(InvalidRequest):
     """Prompt and answer together exceed the context limit; `numbers` has the counts."""
+
+
+class ConversationLost(BiseError):
+    """The daemon does not hold the conversation to be resumed: open a new one, with what was said in it."""
 
 
 class Unsupported(BiseError):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypedDict
 
 from bise.errors import InvalidRequest
-from bise.types import OnExpiry, OnOverflow, Priority
+from bise.types import Chunking, OnExpiry, OnOverflow, Priority
 from bise_proto.v1 import inference_pb2 as pb
 
 DEFAULT_TIMEOUT_S = 60.0
@@ -54,6 +54,9 @@ class Options(TypedDict, total=False):
         on_expiry: "partial" returns the best answer so far when time is up, "fail" raises DeadlineExceeded.
         on_overflow: of a conversation that does not fit the context limit: "error" raises ContextOverflow,
             "truncate_oldest" leaves out the oldest turns, and says in `Accepted` what it left out.
+        chunking: how the stream's Deltas are cut, for a voice: after each "token" (the default), or where a "clause"
+            or a "sentence" ends.
+        max_wait: seconds after which whole words are sent that no clause or sentence ended; by default they wait.
     """
 
     max_tokens: int | None
@@ -82,6 +85,8 @@ class Options(TypedDict, total=False):
     priority: Priority | None
     on_expiry: OnExpiry | None
     on_overflow: OnOverflow | None
+    chunking: Chunking | None
+    max_wait: float | None
 
 
 # Options that are one of several words, and what these are on the wire.
@@ -89,6 +94,12 @@ CHOICES: dict[str, dict[str, int]] = {
     "priority": {"interactive": pb.INTERACTIVE, "critical": pb.CRITICAL, "background": pb.BACKGROUND},
     "on_expiry": {"partial": pb.RETURN_PARTIAL, "fail": pb.FAIL},
     "on_overflow": {"error": pb.ERROR, "truncate_oldest": pb.TRUNCATE_OLDEST},
+}
+
+UNITS: dict[str, pb.Chunking.Unit] = {
+    "token": pb.Chunking.TOKEN,
+    "clause": pb.Chunking.CLAUSE,
+    "sentence": pb.Chunking.SENTENCE,
 }
 
 _MAX_SECONDS = (2**32 - 1) / 1000  # the milliseconds of a Budget are uint32
@@ -139,16 +150,29 @@ def _seconds(value: object) -> float:
     return float(value)
 
 
-def _budget(name: str) -> Callable[[pb.Options, Any], None]:
-    def put(options: pb.Options, value: object) -> None:
-        # Rounded first: 0.029 s are 29 ms, not 30, though 0.029 * 1000 is a bit more than 29.
-        setattr(options.budget, name, max(1, math.ceil(round(_seconds(value) * 1000, 6))))
+def _ms(value: object) -> int:
+    # Rounded first: 0.029 s are 29 ms, not 30, though 0.029 * 1000 is a bit more than 29.
+    return max(1, math.ceil(round(_seconds(value) * 1000, 6)))
 
-    return put
+
+def _budget(name: str) -> Callable[[pb.Options, Any], None]:
+    return lambda options, value: setattr(options.budget, name, _ms(value))
 
 
 def _choice(name: str, words: Mapping[str, int]) -> tuple[str, Callable[[pb.Options, Any], None]]:
-    return " or ".join(f'"{word}"' for word in words), lambda options, word: setattr(options, name, words[word])
+    return _one_of(words), lambda options, word: setattr(options, name, words[word])
+
+
+def _one_of(words: Mapping[str, int]) -> str:
+    return " or ".join(f'"{word}"' for word in words)
+
+
+def _chunking(options: pb.Options, value: str) -> None:
+    options.chunking.unit = UNITS[value]
+
+
+def _max_wait(options: pb.Options, value: object) -> None:
+    options.chunking.max_wait_ms = _ms(value)
 
 
 def _plain(name: str) -> Callable[[pb.Options, Any], None]:
@@ -221,6 +245,8 @@ _ENCODERS: dict[str, tuple[str, Callable[[pb.Options, Any], None]]] = {
     "first_token_timeout": (_SECONDS, _budget("first_token_ms")),
     "per_token_timeout": (_SECONDS, _budget("per_token_ms")),
     "min_granted_tokens": (_WHOLE, _plain("min_granted_tokens")),
+    "chunking": (_one_of(UNITS), _chunking),
+    "max_wait": (_SECONDS, _max_wait),
     **{name: _choice(name, words) for name, words in CHOICES.items()},
 }
 

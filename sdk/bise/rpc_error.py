@@ -12,6 +12,7 @@ from bise.errors import (
     BiseError,
     Cancelled,
     ContextOverflow,
+    ConversationLost,
     DaemonError,
     DaemonUnavailable,
     DeadlineExceeded,
@@ -22,6 +23,7 @@ from bise.errors import (
     Refused,
     Unsupported,
 )
+from bise_proto.v1 import inference_pb2 as pb
 
 ERROR_DOMAIN = "bise"
 DETAILS_KEY = "grpc-status-details-bin"
@@ -42,6 +44,8 @@ BY_REASON: dict[str, type[BiseError]] = {
     "LOADING": Refused,
     "ENGINE_FAILED": DaemonError,
     "DEADLINE": DeadlineExceeded,
+    "CONVERSATION_LOST": ConversationLost,
+    "CONVERSATION_MOVED": Cancelled,
 }
 _BY_CODE: dict[grpc.StatusCode, type[BiseError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidRequest,
@@ -70,6 +74,16 @@ def from_rpc(error: grpc.aio.AioRpcError, address: Address) -> BiseError:
         reason=reason,
         numbers={name: _number(value) for name, value in info.metadata.items()} if info else {},
         retry_after_s=retry_after_s,
+    )
+
+
+def from_refused(refused: pb.Refused) -> BiseError:
+    """The typed error for a turn of a conversation that is refused."""
+    return BY_REASON.get(refused.reason, DaemonError)(
+        refused.message,
+        reason=refused.reason,
+        numbers={name: _number(value) for name, value in refused.numbers.items()},
+        retry_after_s=refused.retry_after_ms / 1e3 if refused.HasField("retry_after_ms") else None,
     )
 
 

@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
+from typing import Protocol
 
-from bise.connection import ServerStream
 from bise.errors import BiseError, DaemonError
 from bise.loop import LoopThread
 from bise.messages import ToolCallDelta
 from bise.types import Accepted, Delta, Result, TokenLogprob
 from bise.wire import decode_accepted, decode_calls, decode_delta, decode_done
 from bise_proto.v1 import inference_pb2 as pb
+
+
+class Events(Protocol):
+    """Where an answer comes from."""
+
+    async def read(self) -> pb.GenerateResponse | None:
+        """The next event, or None at the end."""
+        ...
+
+    def cancel(self) -> None:
+        """Stops the answer; harmless when it is over."""
+        ...
 
 
 class AsyncStream:
@@ -26,7 +38,7 @@ class AsyncStream:
     The request is sent when the stream is entered or first iterated; a refusal is raised there.
     """
 
-    def __init__(self, events: ServerStream[pb.GenerateResponse]) -> None:
+    def __init__(self, events: Events) -> None:
         self._events = events
         self._accepted: Accepted | None = None
         self._result: Result | None = None

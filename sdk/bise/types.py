@@ -12,6 +12,7 @@ from bise.messages import MalformedToolCall, Message, ToolCall, ToolCallDelta
 Priority = Literal["interactive", "critical", "background"]
 OnExpiry = Literal["partial", "fail"]
 OnOverflow = Literal["error", "truncate_oldest"]
+Chunking = Literal["token", "clause", "sentence"]
 
 
 class FinishReason(StrEnum):
@@ -22,6 +23,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"  # max_tokens, or the context limit
     DEADLINE = "deadline"  # the budget ran out: the text is the best so far
     TOOL_CALLS = "tool_calls"  # the model ended it, and waits for results of tools
+    INTERRUPTED = "interrupted"  # the user spoke in between
     UNKNOWN = "unknown"  # a reason of a newer daemon
 
 

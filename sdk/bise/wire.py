@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
 
@@ -38,6 +38,7 @@ _FINISH_REASONS = {
     pb.LENGTH: FinishReason.LENGTH,
     pb.DEADLINE: FinishReason.DEADLINE,
     pb.TOOL_CALLS: FinishReason.TOOL_CALLS,
+    pb.INTERRUPTED: FinishReason.INTERRUPTED,
 }
 _TOOL_MODES: dict[str | None, pb.ToolChoice.Mode] = {
     "auto": pb.ToolChoice.AUTO,
@@ -91,6 +92,11 @@ def _encode_message(index: int, message: Message | Mapping[str, Any]) -> pb.Mess
             reason="INVALID_MESSAGE",
             numbers={"field": f"messages[{index}]"},
         ) from None
+
+
+def decode_messages(messages: Iterable[pb.Message]) -> tuple[Message, ...]:
+    """What was said."""
+    return tuple(Message(message.role, message.content) for message in messages)
 
 
 def _encode_call(call: ToolCall | Mapping[str, str]) -> pb.ToolCall:

@@ -15,6 +15,7 @@ BENCHES = {
     "attention": "tests.bench.attention",
     "decode": "tests.bench.decode",
     "client": "tests.bench.client",
+    "converse": "tests.bench.converse",
     "constrained": "tests.bench.constrained",
     "relay": "tests.bench.relay",
     "quality": "tests.bench.quality",

@@ -6,11 +6,14 @@ import ctypes
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import llama_cpp
 from tests.bench.silent import Silent
 
 from bise_export.pipeline import ExportOptions, export
+
+if TYPE_CHECKING:
+    import llama_cpp
 
 CACHE = Path(os.environ.get("BISE_CACHE", ".cache")).absolute()
 GGUF = CACHE / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -34,6 +37,8 @@ def bundle(options: ExportOptions) -> Path:
 
 def gguf(kind: str) -> Path:
     """The checkpoint as llama.cpp requantizes it, for instance `Q4_0`."""
+    import llama_cpp
+
     path = CACHE / "bench" / f"{kind}.gguf"
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -50,4 +55,6 @@ def gguf(kind: str) -> Path:
 
 def llama(path: Path, context: int, threads: int, **more: object) -> llama_cpp.Llama:
     """llama.cpp on a GGUF file, with as many threads as the others."""
+    import llama_cpp
+
     return llama_cpp.Llama(str(path), n_ctx=context, n_threads=threads, n_threads_batch=threads, verbose=False, **more)

@@ -74,6 +74,19 @@ def test_a_stream_gives_the_same_answer_in_pieces(client: Client) -> None:
     assert stream.result.token_ids == whole.token_ids
 
 
+@pytest.mark.parametrize("max_wait", [None, 0.001])
+@pytest.mark.parametrize("unit", ["clause", "sentence"])
+def test_phrases_are_the_same_answer(client: Client, unit: Any, max_wait: float | None) -> None:
+    options: Any = {"max_tokens": 60, "ignore_eos": True, "logprobs": True}
+    whole = client.chat("Hello", **options)
+    with client.stream_chat("Hello", chunking=unit, max_wait=max_wait, **options) as stream:
+        phrases = list(stream)
+    assert (stream.result.text, stream.result.token_ids) == (whole.text, whole.token_ids)
+    assert stream.result.logprobs == whole.logprobs
+    assert all(phrase.text for phrase in phrases[:-1])
+    assert len(phrases) < 60
+
+
 def test_without_a_limit_an_answer_may_fill_the_context(client: Client) -> None:
     with client.stream_generate([5, 6, 7], ignore_eos=True) as stream:
         assert stream.accepted.granted_max_tokens == stream.accepted.context_limit - 3

@@ -89,7 +89,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     @rule(
         stem=st.sampled_from(_STEMS),
         tail=st.lists(st.integers(1, 3), max_size=12),
-        max_tokens=st.integers(1, 12),
+        max_tokens=st.integers(0, 12),
         stops_after=st.none() | st.integers(1, 12),
         priority=st.sampled_from(Priority),
         promised=st.booleans(),

@@ -33,6 +33,8 @@ EVERY_OPTION: Options = {
     "priority": "critical",
     "on_expiry": "fail",
     "on_overflow": "truncate_oldest",
+    "chunking": "clause",
+    "max_wait": 0.2,
 }
 
 FORMATS: dict[str, tuple[Any, pb.Format]] = {
@@ -97,6 +99,7 @@ def test_every_option_reaches_its_field() -> None:
         on_expiry=pb.FAIL,
         on_overflow=pb.TRUNCATE_OLDEST,
         ignore_eos=True,
+        chunking=pb.Chunking(unit=pb.Chunking.CLAUSE, max_wait_ms=200),
     )
 
 

@@ -81,6 +81,8 @@ class _Stop:
 @dataclass(slots=True)
 class _Active:
     generation: Generation
+    awaited: bool = True
+    """Whether somebody waits for an answer, or only for its prompt to be computed."""
     times: Times = field(default_factory=Times)
     completion_tokens: int = 0
     cached_tokens: int = 0
@@ -193,7 +195,8 @@ class Engine:
     def abort(self, request_id: str) -> None:
         """Ends a request within one step; it has no more events. One that has ended already is left alone.
 
-        Its own prompt's chunk is not even run to its end. What was computed before stays, for the next attempt.
+        Its own prompt's chunk is not even run to its end, unless nothing but the prompt was wanted: who gives that up
+        mostly goes on from there. What was computed before stays, for the next attempt.
         """
         self._commands.put(_Abort(request_id))
         if self._prefilling == request_id:
@@ -260,12 +263,11 @@ class Engine:
                 case _Submit(request=request, generation=generation):
                     assert request.id not in self._active, request.id
                     self._taken += 1
-                    self._active[request.id] = _Active(generation)
+                    self._active[request.id] = _Active(generation, request.max_tokens > 0)
                     self._scheduler.submit(request)
                 case _Abort(request_id=request_id):
                     if self._scheduler.abort(request_id):
-                        del self._active[request_id]
-                        self.counters.cancelled += 1
+                        self.counters.cancelled += self._active.pop(request_id).awaited
                 case _Limit(limits=limits):
                     self._scheduler.limits = limits
                     room_changed = True
@@ -346,7 +348,7 @@ class Engine:
         match work:
             case Prefill(request_id=request_id, slot=slot, start=start, tokens=tokens, samples=samples):
                 self._begin(request_id, start)
-                self._prefilling = request_id
+                self._prefilling = request_id if self._active[request_id].awaited else None
                 logits = self._runner.prefill(slot, start, tokens, samples)
                 self.counters.prompt_tokens += len(tokens)
                 return self._sample({request_id: (logits, ())}) if samples else {}
@@ -459,7 +461,7 @@ class Engine:
                     ),
                 )
             )
-            self.counters.finished += 1
+            self.counters.finished += active.awaited
 
     def _close(self, refusal: RequestError) -> None:
         """Fails every request that is here or queued; those that come later are refused by `submit`."""

@@ -9,6 +9,9 @@ from bise_daemon.scheduler.slots import Match, Slot
 
 # Decode steps that a filler row is paid for, as a guess: an answer's length is not known, and a hole may close.
 _FILLER_STEPS = 32
+# Of what was computed ahead: the end of a chat format and some words. Who goes on from there takes their place, or each
+# word that is heard would leave a slot with the ones before it.
+_REVISED_TOKENS = 24
 # Chunk that tells what a prompt token costs.
 _CHUNK = 64
 
@@ -25,6 +28,8 @@ def place(slots: Sequence[Slot], found: Match, costs: StepCosts) -> Slot:
         here = slot.index == found.slot
         copy_ms = costs.copy_ms(found.tokens) if found.tokens and not here else 0.0
         lost_tokens = len(slot.kept) - (found.tokens if here else 0)
+        if here and slot.ahead and lost_tokens <= _REVISED_TOKENS:
+            lost_tokens = 0
         # What was used last is the likeliest to be wanted again.
         lost_ms = lost_tokens * token_ms / (1 + by_age[slot.index])
         return copy_ms + lost_ms + _gap(slot.index, taken) * row_ms * _FILLER_STEPS

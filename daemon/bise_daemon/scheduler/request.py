@@ -40,7 +40,8 @@ class Request:
     Attributes:
         id: unique among the requests of a scheduler.
         prompt: at least one token.
-        max_tokens: as granted, at least 1; prompt and answer together fit a slot.
+        max_tokens: as granted; prompt and answer together fit a slot. 0 computes the prompt only, for whoever comes
+            with it, or goes on from it.
         deadline_ms: when it must have ended, on the clock of `plan(now)`; None is never.
         promised: the deadline is a budget its caller stated and admission granted, not only the end of patience.
         first_token_by_ms: when its first token is due, on the same clock; None is no promise.
@@ -97,7 +98,12 @@ class Request:
     @property
     def reserved_tokens(self) -> int:
         """Cache entries the request can come to need: the last token sampled is never fed back."""
-        return len(self.prompt) + self.max_tokens - 1
+        return len(self.prompt) + max(1, self.max_tokens) - 1
+
+    @property
+    def samples(self) -> bool:
+        """Whether the next token to run is the last before one is sampled."""
+        return self.left_to_prefill == 1 and self.max_tokens > 0
 
     @property
     def left_to_prefill(self) -> int:

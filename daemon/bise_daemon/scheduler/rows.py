@@ -97,6 +97,7 @@ class Rows:
         slot.kept, slot.prompt_tokens = request.known[: as_prompt if ends else computed_tokens], as_prompt
         if ends and as_prompt == len(request.prompt) and not self._one_way:
             slot.said = request.known[as_prompt : self._context_tokens - 1]
+        slot.ahead = request.max_tokens == 0
         request.slot = None
         self._emptied.add(slot.index)
 
@@ -194,7 +195,7 @@ class Rows:
             assert request.slot == index, (index, request)
             assert request.phase in (Phase.PREFILL, Phase.DECODE), request
             assert request.computed_tokens <= request.reserved_tokens <= self._context_tokens, request
-            assert request.left_to_generate >= 1, request
+            assert request.left_to_generate >= 1 or not request.max_tokens, request
             assert request.phase is Phase.PREFILL or request.answers, request
 
     def _older_tokens(self, slot: Slot) -> int:
@@ -240,5 +241,5 @@ class Rows:
 
 def _row(slot: Slot, request: Request | None) -> Row:
     if request is not None:
-        return Row(request.id, request.next_input, request.computed_tokens, request.left_to_prefill == 1)
+        return Row(request.id, request.next_input, request.computed_tokens, request.samples)
     return Row(None, 0, slot.entries, samples=False)

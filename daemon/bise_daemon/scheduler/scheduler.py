@@ -46,7 +46,7 @@ class Scheduler:
 
     def fits(self, prompt_tokens: int, max_tokens: int) -> bool:
         """Whether a request of these lengths can ever run."""
-        return prompt_tokens >= 1 and max_tokens >= 1 and prompt_tokens + max_tokens - 1 <= self.limits.context_tokens
+        return prompt_tokens >= 1 and prompt_tokens + max(1, max_tokens) - 1 <= self.limits.context_tokens
 
     def abort(self, request_id: str) -> bool:
         """Ends a request wherever it stands; False when it is not here (any more)."""
@@ -92,6 +92,9 @@ class Scheduler:
             request.served_ms = now
             if request.begun and not request.left_of_prompt:
                 request.phase = Phase.DECODE
+            if not request.left_to_prefill and not request.max_tokens:
+                endings[request.id] = Ending.LENGTH
+                self._end(request)
             if (outcome := outcomes.get(request.id)) is None:
                 continue
             assert 1 <= len(outcome.tokens) <= request.left_to_generate, (request, len(outcome.tokens))

@@ -18,6 +18,7 @@ class Slot:
         said: an answer's tokens behind these, which are no prefix before they are computed as a prompt.
         used: rank by last use; larger is later.
         pinned: never given to a request; its tokens are only copied.
+        ahead: they were computed for an answer that nobody had asked for yet.
     """
 
     index: int
@@ -27,10 +28,11 @@ class Slot:
     said: Sequence[int] = field(default=(), repr=False)
     used: int = 0
     pinned: bool = False
+    ahead: bool = False
 
     def clear(self) -> None:
         """Nothing is held here any more, unless for an owner."""
-        self.kept, self.prompt_tokens, self.said = (), 0, ()
+        self.kept, self.prompt_tokens, self.said, self.ahead = (), 0, (), False
 
     @property
     def tokens(self) -> Sequence[int]:

@@ -179,4 +179,4 @@ def _prefill(request: Request, size: int, limits: Limits) -> Prefill:
     end = start + max(size, limits.smallest_chunk)
     if last - end < limits.smallest_chunk:
         end = last
-    return Prefill(request.id, request.slot, start, known[start:end], end == len(known))
+    return Prefill(request.id, request.slot, start, known[start:end], end == len(known) and request.max_tokens > 0)

@@ -31,6 +31,7 @@ class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     LENGTH: _ClassVar[FinishReason]
     DEADLINE: _ClassVar[FinishReason]
     TOOL_CALLS: _ClassVar[FinishReason]
+    INTERRUPTED: _ClassVar[FinishReason]
 INTERACTIVE: Priority
 CRITICAL: Priority
 BACKGROUND: Priority
@@ -44,6 +45,7 @@ STOP_SEQUENCE: FinishReason
 LENGTH: FinishReason
 DEADLINE: FinishReason
 TOOL_CALLS: FinishReason
+INTERRUPTED: FinishReason
 
 class TokenIds(_message.Message):
     __slots__ = ("ids",)
@@ -138,6 +140,95 @@ class ChatRequest(_message.Message):
     tool_choice: ToolChoice
     continue_final_message: bool
     def __init__(self, messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[_Union[ToolChoice, _Mapping]] = ..., continue_final_message: _Optional[bool] = ...) -> None: ...
+
+class ConverseRequest(_message.Message):
+    __slots__ = ("open", "heard", "end_of_turn", "interrupt")
+    OPEN_FIELD_NUMBER: _ClassVar[int]
+    HEARD_FIELD_NUMBER: _ClassVar[int]
+    END_OF_TURN_FIELD_NUMBER: _ClassVar[int]
+    INTERRUPT_FIELD_NUMBER: _ClassVar[int]
+    open: Open
+    heard: Heard
+    end_of_turn: EndOfTurn
+    interrupt: Interrupt
+    def __init__(self, open: _Optional[_Union[Open, _Mapping]] = ..., heard: _Optional[_Union[Heard, _Mapping]] = ..., end_of_turn: _Optional[_Union[EndOfTurn, _Mapping]] = ..., interrupt: _Optional[_Union[Interrupt, _Mapping]] = ...) -> None: ...
+
+class Open(_message.Message):
+    __slots__ = ("conversation_id", "messages", "options", "tools", "tool_choice")
+    CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONS_FIELD_NUMBER: _ClassVar[int]
+    TOOLS_FIELD_NUMBER: _ClassVar[int]
+    TOOL_CHOICE_FIELD_NUMBER: _ClassVar[int]
+    conversation_id: str
+    messages: _containers.RepeatedCompositeFieldContainer[Message]
+    options: Options
+    tools: _containers.RepeatedCompositeFieldContainer[Tool]
+    tool_choice: ToolChoice
+    def __init__(self, conversation_id: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ..., options: _Optional[_Union[Options, _Mapping]] = ..., tools: _Optional[_Iterable[_Union[Tool, _Mapping]]] = ..., tool_choice: _Optional[_Union[ToolChoice, _Mapping]] = ...) -> None: ...
+
+class Heard(_message.Message):
+    __slots__ = ("text",)
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    def __init__(self, text: _Optional[str] = ...) -> None: ...
+
+class EndOfTurn(_message.Message):
+    __slots__ = ("text", "messages")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    messages: _containers.RepeatedCompositeFieldContainer[Message]
+    def __init__(self, text: _Optional[str] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
+
+class Interrupt(_message.Message):
+    __slots__ = ("spoken",)
+    SPOKEN_FIELD_NUMBER: _ClassVar[int]
+    spoken: str
+    def __init__(self, spoken: _Optional[str] = ...) -> None: ...
+
+class ConverseResponse(_message.Message):
+    __slots__ = ("opened", "accepted", "delta", "done", "refused")
+    OPENED_FIELD_NUMBER: _ClassVar[int]
+    ACCEPTED_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    DONE_FIELD_NUMBER: _ClassVar[int]
+    REFUSED_FIELD_NUMBER: _ClassVar[int]
+    opened: Opened
+    accepted: Accepted
+    delta: Delta
+    done: Done
+    refused: Refused
+    def __init__(self, opened: _Optional[_Union[Opened, _Mapping]] = ..., accepted: _Optional[_Union[Accepted, _Mapping]] = ..., delta: _Optional[_Union[Delta, _Mapping]] = ..., done: _Optional[_Union[Done, _Mapping]] = ..., refused: _Optional[_Union[Refused, _Mapping]] = ...) -> None: ...
+
+class Opened(_message.Message):
+    __slots__ = ("conversation_id", "resumed", "messages")
+    CONVERSATION_ID_FIELD_NUMBER: _ClassVar[int]
+    RESUMED_FIELD_NUMBER: _ClassVar[int]
+    MESSAGES_FIELD_NUMBER: _ClassVar[int]
+    conversation_id: str
+    resumed: bool
+    messages: _containers.RepeatedCompositeFieldContainer[Message]
+    def __init__(self, conversation_id: _Optional[str] = ..., resumed: _Optional[bool] = ..., messages: _Optional[_Iterable[_Union[Message, _Mapping]]] = ...) -> None: ...
+
+class Refused(_message.Message):
+    __slots__ = ("reason", "numbers", "message", "retry_after_ms")
+    class NumbersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    NUMBERS_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_AFTER_MS_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    numbers: _containers.ScalarMap[str, str]
+    message: str
+    retry_after_ms: int
+    def __init__(self, reason: _Optional[str] = ..., numbers: _Optional[_Mapping[str, str]] = ..., message: _Optional[str] = ..., retry_after_ms: _Optional[int] = ...) -> None: ...
 
 class Options(_message.Message):
     __slots__ = ("max_tokens", "sampling", "stop", "logprobs", "top_logprobs", "budget", "on_expiry", "ignore_eos", "priority", "on_overflow", "min_granted_tokens", "format", "chunking")

@@ -44,6 +44,11 @@ class InferenceStub:
                 request_serializer=bise__proto_dot_v1_dot_inference__pb2.ChatRequest.SerializeToString,
                 response_deserializer=bise__proto_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
                 _registered_method=True)
+        self.Converse = channel.stream_stream(
+                '/bise.v1.Inference/Converse',
+                request_serializer=bise__proto_dot_v1_dot_inference__pb2.ConverseRequest.SerializeToString,
+                response_deserializer=bise__proto_dot_v1_dot_inference__pb2.ConverseResponse.FromString,
+                _registered_method=True)
         self.CountTokens = channel.unary_unary(
                 '/bise.v1.Inference/CountTokens',
                 request_serializer=bise__proto_dot_v1_dot_inference__pb2.CountTokensRequest.SerializeToString,
@@ -68,6 +73,16 @@ class InferenceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Converse(self, request_iterator, context):
+        """A conversation that is spoken. The client sends Open, then for each turn any number of Heard and one EndOfTurn, and
+        closes its side when it has no more to say. The daemon sends Opened, then for each turn Accepted, Delta and Done as
+        for Chat, or Refused. What was heard is computed ahead, so that the first token comes about a step after EndOfTurn,
+        and the tokens are those that Chat would give.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CountTokens(self, request, context):
         """How the daemon would tokenize an input; nothing is generated.
         """
@@ -87,6 +102,11 @@ def add_InferenceServicer_to_server(servicer, server):
                     servicer.Chat,
                     request_deserializer=bise__proto_dot_v1_dot_inference__pb2.ChatRequest.FromString,
                     response_serializer=bise__proto_dot_v1_dot_inference__pb2.GenerateResponse.SerializeToString,
+            ),
+            'Converse': grpc.stream_stream_rpc_method_handler(
+                    servicer.Converse,
+                    request_deserializer=bise__proto_dot_v1_dot_inference__pb2.ConverseRequest.FromString,
+                    response_serializer=bise__proto_dot_v1_dot_inference__pb2.ConverseResponse.SerializeToString,
             ),
             'CountTokens': grpc.unary_unary_rpc_method_handler(
                     servicer.CountTokens,
@@ -148,6 +168,33 @@ class Inference:
             '/bise.v1.Inference/Chat',
             bise__proto_dot_v1_dot_inference__pb2.ChatRequest.SerializeToString,
             bise__proto_dot_v1_dot_inference__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Converse(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/bise.v1.Inference/Converse',
+            bise__proto_dot_v1_dot_inference__pb2.ConverseRequest.SerializeToString,
+            bise__proto_dot_v1_dot_inference__pb2.ConverseResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -57,7 +57,8 @@ class Answer:
     """One scripted answer.
 
     Attributes:
-        text: the tokens in order; a plain text is cut into words.
+        text: the tokens in order; a plain text is cut into words. Each is a Delta, whatever `chunking` was asked for:
+            script the sentences as tokens.
         finish_reason: how it ends when nothing else ends it: max_tokens and the budget are honoured.
         most_granted_tokens: granted at most, however much is asked for; None is as much as the context leaves.
         predicted_first_token_ms: told in `Accepted`, as are `predicted_total_ms`, `cached_tokens`, `dropped_messages`
@@ -100,8 +101,9 @@ class Request:
     """One recorded generation.
 
     Attributes:
-        method: "Chat" or "Generate".
+        method: "Chat", "Generate" or "Converse".
         tools: as sent; `tool_choice` is "auto", "none", "required" or the name of one.
+        heard: of a turn of a conversation, the words that were told before its end.
         options: as sent, by the names and values of `bise.Options`; those at their defaults are absent.
         total_ms: the budget as sent, as are `first_token_ms` and `per_token_ms`; 0 where none is stated.
         cancelled: set when the client gave the answer up.
@@ -120,6 +122,7 @@ class Request:
     total_ms: int = 0
     first_token_ms: int = 0
     per_token_ms: int = 0
+    heard: tuple[str, ...] = ()
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
     finished: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
 

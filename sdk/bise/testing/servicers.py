@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
@@ -18,7 +18,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bise.errors import BiseError, ContextOverflow, DaemonError, DeadlineExceeded
 from bise.messages import Message, ToolCall
-from bise.options import CHOICES
+from bise.options import CHOICES, UNITS
+from bise.testing.conversing import FakeConversations, Turn
 from bise.testing.outcome import abort
 from bise.testing.script import Answer, Request, token_id, tokenize
 from bise.testing.watched import Watched
@@ -54,6 +55,7 @@ _HEALTH = {
     Health.UNKNOWN: health_pb2.HealthCheckResponse.UNKNOWN,
 }
 _WORDS = {name: {number: word for word, number in words.items()} for name, words in CHOICES.items()}
+_UNITS = {number: word for word, number in UNITS.items()}
 _FIXED_LOGPROB = -0.5
 _DEFAULT_INTERVAL_MS = 1_000
 
@@ -101,6 +103,7 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self._answers = iter(answers)
         self._device = device
         self._lock = threading.Lock()
+        self._conversations = FakeConversations(self._turn)
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
         recorded = _record("Generate", request.options, prompt=request.prompt, ids=tuple(request.token_ids.ids))
@@ -125,14 +128,32 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
             count=len(ids), token_ids=ids, context_limit=self._device.status.get().context_limit, rendered=text
         )
 
+    def Converse(
+        self, request_iterator: Iterator[pb.ConverseRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.ConverseResponse]:
+        try:
+            yield from self._conversations.converse(request_iterator)
+        except BiseError as error:
+            abort(context, error)
+
+    def _turn(self, turn: Turn, messages: Sequence[pb.Message], options: pb.Options) -> Iterator[pb.GenerateResponse]:
+        recorded = replace(
+            _record("Converse", options),
+            messages=tuple(Message(each.role, each.content) for each in messages),
+            heard=turn.heard,
+            cancelled=turn.interrupted,
+        )
+        answer, events = self._begin(recorded, options, len(tokenize(_render(messages))))
+        turn.gate = answer.gate
+        try:
+            yield from events
+        finally:
+            recorded.finished.set()
+
     def _answer(
         self, request: Request, options: pb.Options, prompt_tokens: int, context: grpc.ServicerContext
     ) -> Iterator[pb.GenerateResponse]:
-        with self._lock:
-            self.requests.append(request)
-            number = len(self.requests)
-            scripted = next(self._answers, None)
-        answer = scripted if isinstance(scripted, Answer) else Answer(scripted if isinstance(scripted, str) else ())
+        answer, events = self._begin(request, options, prompt_tokens)
 
         def leave() -> None:
             # gRPC calls this however the call ends; only a call that is not through was given up.
@@ -143,19 +164,30 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
 
         context.add_callback(leave)
         try:
-            if scripted is None:
-                raise DaemonError(
-                    f"the FakeDaemon's script has {number - 1} answers, and this is request {number}: add an answer",
-                    reason="ENGINE_FAILED",
-                )
-            if isinstance(scripted, BiseError):
-                raise scripted
-            yield from self._play(answer, request, options, number, prompt_tokens)
+            yield from events
         except BiseError as error:
             request.finished.set()
             abort(context, error)
         if not request.cancelled.is_set():
             request.finished.set()
+
+    def _begin(
+        self, request: Request, options: pb.Options, prompt_tokens: int
+    ) -> tuple[Answer, Iterator[pb.GenerateResponse]]:
+        """Takes the next answer of the script; an error of it is raised by its events."""
+        with self._lock:
+            self.requests.append(request)
+            number = len(self.requests)
+            scripted = next(self._answers, None)
+        if scripted is None:
+            scripted = DaemonError(
+                f"the FakeDaemon's script has {number - 1} answers, and this is request {number}: add an answer",
+                reason="ENGINE_FAILED",
+            )
+        if isinstance(scripted, BiseError):
+            return Answer(()), _raising(scripted)
+        answer = scripted if isinstance(scripted, Answer) else Answer(scripted)
+        return answer, self._play(answer, request, options, number, prompt_tokens)
 
     def _play(
         self, answer: Answer, request: Request, options: pb.Options, number: int, prompt_tokens: int
@@ -237,6 +269,11 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         )
 
 
+def _raising(error: BiseError) -> Iterator[pb.GenerateResponse]:
+    raise error
+    yield
+
+
 def _delta(token: str, options: pb.Options) -> pb.Delta:
     chosen = pb.TokenLogprob(token_id=token_id(token), token=token.encode(), logprob=_FIXED_LOGPROB)
     top = [pb.TokenLogprob(token_id=rank, logprob=_FIXED_LOGPROB - rank) for rank in range(options.top_logprobs)]
@@ -265,12 +302,14 @@ def _record(method: str, options: pb.Options, *, prompt: str = "", ids: tuple[in
     sampling = {field.name: value for field, value in options.sampling.ListFields()}
     if "logit_bias" in sampling:
         sampling["logit_bias"] = dict(sampling["logit_bias"])
-    chosen = {name: words[getattr(options, name)] for name, words in _WORDS.items() if name in sent}
-    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling", "format")} | _format(
-        sent
-    )
+    chosen: dict[str, object] = {name: words[getattr(options, name)] for name, words in _WORDS.items() if name in sent}
+    if options.HasField("chunking"):
+        chosen["chunking"] = _UNITS[options.chunking.unit]
+    if options.chunking.max_wait_ms:
+        chosen["max_wait"] = options.chunking.max_wait_ms / 1000
+    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling", "format", "chunking")}
     budget = {field.name: value for field, value in options.budget.ListFields()}
-    return Request(method, prompt=prompt, token_ids=ids, options=plain | sampling | chosen, **budget)
+    return Request(method, prompt=prompt, token_ids=ids, options=plain | _format(sent) | sampling | chosen, **budget)
 
 
 def _format(sent: Mapping[str, Any]) -> dict[str, Any]:

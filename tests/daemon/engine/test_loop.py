@@ -140,6 +140,23 @@ def test_who_leaves_has_no_more_events_and_no_slot(
     assert rig.engine.counters.cancelled == 1
 
 
+def test_a_prompt_computed_ahead_is_no_answer_and_its_step_is_not_given_up(make_rig: MakeRig) -> None:
+    rig = make_rig(slots=1, chunk=4, idle_tokens=64)
+    rig.submit("left", [9] * 8, 0)
+    rig.runner.on_step[0] = lambda: rig.engine.abort("left")
+    rig.start()
+    rig.submit("ahead", [9] * 8, 0)
+    finished = rig.finished("ahead")
+    assert (finished.finish, finished.completion_tokens, finished.cached_tokens) == (Finish.LENGTH, 0, 4)
+    assert rig.text("ahead") == ""
+    rig.submit("a", [9] * 8, 5)
+    assert rig.tokens("a") == answer([9] * 8, 5)
+    assert rig.finished("a").cached_tokens == 6
+    counters = rig.engine.counters
+    assert rig.runner.interruptions == counters.cancelled == 0
+    assert counters.finished == 1
+
+
 def test_leaving_twice_or_late_or_unheard_of_is_harmless(make_rig: MakeRig) -> None:
     rig = make_rig()
     rig.start()

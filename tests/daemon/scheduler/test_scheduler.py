@@ -202,7 +202,16 @@ def test_a_deadline_counts_from_its_very_moment() -> None:
 
 @pytest.mark.parametrize(
     ("prompt_tokens", "max_tokens", "fits"),
-    [(1, 1, True), (64, 1, True), (65, 1, False), (63, 2, True), (63, 3, False), (0, 1, False), (1, 0, False)],
+    [
+        (1, 1, True),
+        (64, 1, True),
+        (65, 1, False),
+        (63, 2, True),
+        (63, 3, False),
+        (0, 1, False),
+        (64, 0, True),
+        (65, 0, False),
+    ],
 )
 def test_what_fits_a_slot(prompt_tokens: int, max_tokens: int, fits: bool) -> None:
     assert Scheduler(LIMITS, COSTS).fits(prompt_tokens, max_tokens) is fits
@@ -217,6 +226,29 @@ def test_a_prompt_runs_in_chunks_and_only_the_last_samples() -> None:
         Prefill("a", 0, 8, list(range(8, 16)), False),
         Prefill("a", 0, 16, list(range(16, 20)), True),
     ]
+
+
+def test_a_prompt_may_be_all_that_is_wanted() -> None:
+    device = VirtualDevice(Scheduler(LIMITS, COSTS))
+    device.submit(Request("ahead", range(20), 0))
+    works = [device.step() for _ in range(3)]
+    assert works[-1] == Prefill("ahead", 0, 16, list(range(16, 20)), False)
+    assert device.journeys["ahead"].ending is Ending.LENGTH
+    device.submit(Request("a", range(20), 1))
+    assert device.step() == Prefill("a", 0, 18, [18, 19], True)
+
+
+def test_words_that_are_revised_stay_in_one_slot() -> None:
+    device = VirtualDevice(Scheduler(replace(LIMITS, spare_slots=3, idle_tokens=200), COSTS))
+    stem = list(range(100, 130))
+    for words in ([], [1], [1, 2], [1, 2, 3], [1, 4]):
+        device.submit(Request(f"{words}", [*stem, *words, 50, 51], 0))
+        while device.step():
+            pass
+    device.submit(Request("a", [*stem, 1, 4, 50, 51], 3))
+    device.step()
+    assert device.journeys["a"].request.slot == 0
+    assert device.scheduler.idle_tokens == 0
 
 
 @pytest.mark.parametrize(

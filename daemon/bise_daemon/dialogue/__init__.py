@@ -1,0 +1,1 @@
+"""Conversations that are spoken: turn after turn on one stream, computed ahead as they are heard."""

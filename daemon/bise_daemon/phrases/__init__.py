@@ -1,0 +1,1 @@
+"""An answer in phrases: what a voice can say in one breath."""
