@@ -76,8 +76,8 @@ def test_wrong_settings_are_told_with_their_line(file: Path) -> None:
     with pytest.raises(ConfigError) as refusal:
         load_config(file, {"http": {"listen": "127.0.0.1:9090"}})
     assert [str(problem) for problem in refusal.value.problems] == [
-        f"{file}:2: http.page: expected true or false, got 1",
-        f"{file}:2: http.port: expected a known key, got an unknown one. There are: listen, page.",
+        f"{file}:4: http.page: expected true or false, got 1",
+        f"{file}:5: http.port: expected a known key, got an unknown one. There are: listen, page.",
     ]
 
 
