@@ -18,6 +18,7 @@ from bise_daemon.engine.loop import clock_ms
 from bise_daemon.engine.sampling import Sampler
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.serving import Serving, Stage
+from bise_daemon.telemetry.telemetry import NO_TELEMETRY, Telemetry
 from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_messages, to_sampling
 from bise_proto.v1 import inference_pb2
 
@@ -42,8 +43,9 @@ class Answering:
     request within a step.
     """
 
-    def __init__(self, stage: Stage, config: DaemonConfig) -> None:
+    def __init__(self, stage: Stage, config: DaemonConfig, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._stage = stage
+        self._telemetry = telemetry
         self._max_message_bytes = config.max_message_bytes
         self._default_timeout_ms = config.default_timeout_s * 1e3
 
@@ -62,7 +64,8 @@ class Answering:
                 return Prompt(list(request.token_ids.ids), "")
             return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
 
-        return self._answer(encode, request, remaining_ms, continues=True)
+        responses = self._answer(encode, request, remaining_ms, continues=True)
+        return self._telemetry.watched("text_completion", responses)
 
     def chat(self, request: inference_pb2.ChatRequest, remaining_ms: float | None = None) -> Responses:
         """Answers messages; see `generate`."""
@@ -73,7 +76,7 @@ class Answering:
                 return _shortened(serving, messages, request.options.min_granted_tokens or 1)
             return serving.model.chat.encode(messages)
 
-        return self._answer(encode, request, remaining_ms, continues=False)
+        return self._telemetry.watched("chat", self._answer(encode, request, remaining_ms, continues=False))
 
     async def count_tokens(self, request: inference_pb2.CountTokensRequest) -> inference_pb2.CountTokensResponse:
         """Tokenizes only.

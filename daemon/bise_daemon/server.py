@@ -31,6 +31,7 @@ from bise_daemon.service import InferenceService
 from bise_daemon.serving import Serving, Stage
 from bise_daemon.socket_lock import own_socket
 from bise_daemon.status import DeviceService
+from bise_daemon.telemetry.telemetry import telling
 from bise_proto.v1 import device_pb2, device_pb2_grpc, inference_pb2, inference_pb2_grpc
 
 logger = logging.getLogger(__name__)
@@ -82,10 +83,12 @@ class Server:
         Raises:
             BundleError, SessionError: the bundle can't be served.
             AddressInUseError, OSError: nor the address.
+            ConfigError: telemetry needs packages that are missing.
             BaseException: what ended the engine, or the reading of memory.
         """
-        with own_socket(self._config.listen):
-            grpc_server = await self._listen()
+        device = DeviceService(self._stage)
+        with own_socket(self._config.listen), telling(self._config, self._stage, device.status) as telemetry:
+            grpc_server = await self._listen(Answering(self._stage, self._config, telemetry), device)
             try:
                 await self._report(health_pb2.HealthCheckResponse.NOT_SERVING)
                 model = await asyncio.to_thread(self._load, self._config)
@@ -94,7 +97,7 @@ class Server:
             finally:
                 await grpc_server.stop(_STOP_GRACE_S)
 
-    async def _listen(self) -> grpc.aio.Server:
+    async def _listen(self, answering: Answering, device: DeviceService) -> grpc.aio.Server:
         config = self._config
         server = grpc.aio.server(
             options=[
@@ -103,8 +106,8 @@ class Server:
                 ("grpc.so_reuseport", 0),
             ]
         )
-        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(Answering(self._stage, config)), server)
-        device_pb2_grpc.add_DeviceServicer_to_server(DeviceService(self._stage), server)
+        inference_pb2_grpc.add_InferenceServicer_to_server(InferenceService(answering), server)
+        device_pb2_grpc.add_DeviceServicer_to_server(device, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:

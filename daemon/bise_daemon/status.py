@@ -11,6 +11,7 @@ from bise_daemon.engine.loop import clock_ms
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.memory.governor import MemoryLevel
 from bise_daemon.memory.readers import read_memory
+from bise_daemon.scheduler.request import Priority
 from bise_daemon.serving import Stage
 from bise_daemon.wire import Context, abort
 from bise_proto.v1 import device_pb2, device_pb2_grpc
@@ -34,7 +35,7 @@ class DeviceService(device_pb2_grpc.DeviceServicer):
 
     async def GetStatus(self, request: device_pb2.GetStatusRequest, context: Context) -> device_pb2.Status:  # noqa: N802, ARG002
         """The status now."""
-        return self._status()
+        return self.status()
 
     async def WatchStatus(  # noqa: N802 - the proto's name
         self, request: device_pb2.WatchStatusRequest, context: Context
@@ -51,10 +52,11 @@ class DeviceService(device_pb2_grpc.DeviceServicer):
                 ),
             )
         while True:
-            yield self._status()
+            yield self.status()
             await asyncio.sleep(interval_ms / 1e3)
 
-    def _status(self) -> device_pb2.Status:
+    def status(self) -> device_pb2.Status:
+        """The same, for callers within the daemon."""
         memory = read_memory()
         status = device_pb2.Status(
             state=device_pb2.Status.LOADING,
@@ -85,7 +87,10 @@ class DeviceService(device_pb2_grpc.DeviceServicer):
         status.memory_level = _MEMORY_LEVELS[reception.level]
         status.memory_pressure_some, status.memory_pressure_full = memory.pressure.some, memory.pressure.full
         status.refusals.update(reception.refusals)
-        status.budgets_met, status.budgets_missed = reception.met, reception.missed
+        status.budgets_met, status.budgets_missed = reception.met.total(), reception.missed.total()
+        for priority in Priority:
+            promises = status.promises[priority.name.lower()]
+            promises.met, promises.missed = reception.met[priority], reception.missed[priority]
         for error, accuracy in (
             (status.first_token_error, reception.first_token),
             (status.total_error, reception.total),

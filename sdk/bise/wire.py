@@ -18,6 +18,7 @@ from bise.types import (
     MemoryLevel,
     Message,
     PredictionError,
+    Promises,
     State,
     Status,
     Timings,
@@ -140,6 +141,7 @@ _STATUS_READERS: dict[str, Callable[[Any], object]] = {
     "refusals": dict,
     "first_token_error": lambda error: _same(PredictionError, error),
     "total_error": lambda error: _same(PredictionError, error),
+    "promises": lambda promises: {name: _same(Promises, each) for name, each in promises.items()},
 }
 
 

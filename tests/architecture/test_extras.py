@@ -31,6 +31,7 @@ _DISTRIBUTIONS = {
     "onnx_ir": "onnx-ir",
     "onnxruntime": "onnxruntime",
     "packaging": "packaging",
+    "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
     "pydantic_core": "pydantic",  # which pins it to its own version
     "rich": "rich",
@@ -45,6 +46,7 @@ _PARTS = ("bise", "bise_daemon", "bise_export", "bise_proto")
 # What a part may count on: its extras, beside the base. The command line is one of the SDK's folders.
 _EXTRAS = {
     "bise.cli": ("cli",),
+    "bise_daemon.telemetry": ("daemon", "telemetry"),
     "bise_daemon": ("daemon", "cpu"),
     "bise_export": ("export", "cpu"),
     "bise_proto.trust": ("daemon",),  # and by export just as well
@@ -114,6 +116,7 @@ def test_what_is_imported_is_brought(sources: Any, project: dict[str, Any]) -> N
         (None, _PARTS),
         ("cli", ("bise.cli",)),
         ("daemon", ("bise_daemon", "bise_proto.trust")),
+        ("telemetry", ("bise_daemon",)),
         ("export", ("bise_export", "bise_proto.trust")),
     ],
 )
@@ -126,7 +129,8 @@ def test_what_is_brought_is_imported(
         if f"{source.name}.".startswith(tuple(f"{part}." for part in parts))
         for distribution in third_party(source)
     }
-    included = brought(project, "cli") if extra in ("daemon", "export") else set()
+    within = {"daemon": "cli", "export": "cli", "telemetry": "daemon"}.get(extra or "")
+    included = brought(project, within) if within else set()
     assert brought(project, extra) - included - imported - _FOR_OTHERS == set()
 
 
@@ -150,5 +154,7 @@ def test_the_constraints_pin_every_distribution_once(root: Path, project: dict[s
     pinned = re.findall(r"(?m)^([\w.-]+)==\S+", (root / "constraints.txt").read_text())
     names = [name.lower().replace("_", "-") for name in pinned]
     assert len(names) == len(set(names))
-    wanted = brought(project, None).union(*(brought(project, extra) for extra in ("daemon", "export", "cpu", "dev")))
+    wanted = brought(project, None).union(
+        *(brought(project, extra) for extra in ("daemon", "telemetry", "export", "cpu", "dev"))
+    )
     assert wanted - set(names) == set()

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, field_validator
 
 from bise_daemon.config.address import Address, default_address, parse_address
+from bise_daemon.config.metrics import MetricsConfig
 from bise_daemon.prefixes.config import PrefixConfigs
 
 
@@ -87,6 +88,7 @@ class DaemonConfig(BaseModel):
     default_timeout_s: float = Field(
         120.0, gt=0, le=86400, allow_inf_nan=False, description="a number of seconds, more than 0 and up to 86400"
     )
+    metrics: MetricsConfig | None = Field(None, description="listen, or nothing for no metrics")
     check_integrity: bool = Field(False, description="true or false")
 
     @field_validator("listen")

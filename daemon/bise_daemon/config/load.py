@@ -19,6 +19,8 @@ from bise_daemon.config.problem import ConfigError, Problem
 _MAX_SHOWN_CHARS = 60
 # Relative ones start at the file they stand in.
 _PATHS = ("bundle", "state_dir")
+# What flags for settings within a section are called.
+_SECTION_FLAGS = {"http.listen": "http", "http.page": "page", "metrics.listen": "metrics"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +76,7 @@ def load_config(path: Path, flags: Mapping[str, Any] | None = None) -> DaemonCon
     given = _given(flags)
 
     def where(place: _Place) -> str:
-        if place.key in given:
+        if _is_given(place, given):
             return _flag(place)
         line = document.lines.get(place.key)
         return f"{path}: {place.path}" if line is None else f"{path}:{line}: {place.path}"
@@ -82,7 +84,7 @@ def load_config(path: Path, flags: Mapping[str, Any] | None = None) -> DaemonCon
     # A key that could not be read at all has its problem already; it must not be called missing as well.
     unread = document.lines.keys() - document.values.keys() - given.keys()
     lines = {key: line for key, line in document.lines.items() if key not in given}
-    config, problems = _validated({**document.values, **given}, where, lines, unread)
+    config, problems = _validated(_over(document.values, given), where, lines, unread)
     if config is None or document.problems:
         raise ConfigError(sorted([*document.problems, *problems], key=lambda problem: problem.line or sys.maxsize))
     ours = {name: getattr(config, name) for name in _PATHS if name not in given}
@@ -142,8 +144,29 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 def _given(flags: Mapping[str, Any] | None) -> dict[str, Any]:
-    return {key: value for key, value in (flags or {}).items() if value is not None}
+    """Flags without those that are None; a section with none is none."""
+    found = {
+        key: _given(value) if isinstance(value, Mapping) else value
+        for key, value in (flags or {}).items()
+        if value is not None
+    }
+    return {key: value for key, value in found.items() if value != {}}
+
+
+def _over(values: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The file's values with the given ones over them, within sections too."""
+    return {**values, **{key: _put(values.get(key), value) for key, value in given.items()}}
+
+
+def _put(old: Any, new: Any) -> Any:
+    return {**old, **new} if isinstance(old, dict) and isinstance(new, dict) else new
+
+
+def _is_given(place: _Place, given: Mapping[str, Any]) -> bool:
+    value = given.get(place.key)
+    inner = place.path.removeprefix(place.key).removeprefix(".")
+    return value is not None and not (isinstance(value, dict) and inner and inner not in value)
 
 
 def _flag(place: _Place) -> str:
-    return f"--{place.path.replace('_', '-')}"
+    return f"--{_SECTION_FLAGS.get(place.path, place.path).replace('_', '-')}"

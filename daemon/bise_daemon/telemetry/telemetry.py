@@ -1,0 +1,103 @@
+"""Telemetry as the daemon has it: something that watches answers, and something that tells."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Protocol
+
+from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.config.problem import ConfigError, Problem
+from bise_daemon.sensors.body import Sensors
+from bise_daemon.serving import Stage
+from bise_daemon.telemetry import device
+from bise_daemon.telemetry.answers import Answers, Responses
+from bise_daemon.telemetry.device import Vitals
+from bise_daemon.telemetry.metric import Family
+from bise_proto.v1 import device_pb2
+
+# The event loop answers within a millisecond or two; one that doesn't is worth a failed scrape.
+_LOOP_PATIENCE_S = 5.0
+
+
+class Telemetry(Protocol):
+    """What the doors call."""
+
+    def watched(self, operation: str, responses: Responses) -> Responses:
+        """The same responses, watched; see `Answers.watched`."""
+        ...
+
+
+class NoTelemetry:
+    """Nobody wants to know."""
+
+    def watched(self, operation: str, responses: Responses) -> Responses:  # noqa: ARG002
+        """The same responses."""
+        return responses
+
+
+NO_TELEMETRY = NoTelemetry()
+
+
+class Collection:
+    """Answers, device and daemon, collected from any thread but the event loop's.
+
+    Args:
+        stage: says which model answers.
+        status: the daemon's; called on the event loop.
+        sensors: the device's.
+    """
+
+    def __init__(self, stage: Stage, status: Callable[[], device_pb2.Status], sensors: Sensors) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._answers = Answers(stage)
+        self._status = status
+        self._sensors = sensors
+
+    def watched(self, operation: str, responses: Responses) -> Responses:
+        """The same responses, watched."""
+        return self._answers.watched(operation, responses)
+
+    def collect(self) -> list[Family]:
+        """All there is to tell now.
+
+        Raises:
+            TimeoutError: the event loop does not answer.
+        """
+        body = self._sensors.read()
+        looked: Future[tuple[list[Family], device_pb2.Status]] = Future()
+        self._loop.call_soon_threadsafe(self._look, looked)
+        answers, status = looked.result(_LOOP_PATIENCE_S)
+        return [*answers, *device.families(Vitals(status, body))]
+
+    def _look(self, looked: Future[tuple[list[Family], device_pb2.Status]]) -> None:
+        try:
+            looked.set_result((list(self._answers.families()), self._status()))
+        except Exception as error:  # noqa: BLE001 - for who asked
+            looked.set_exception(error)
+
+
+@contextmanager
+def telling(config: DaemonConfig, stage: Stage, status: Callable[[], device_pb2.Status]) -> Iterator[Telemetry]:
+    """Tells what the configuration wants told, until the block is left; within it, the event loop must run.
+
+    Args:
+        status: the daemon's; called on the event loop.
+
+    Raises:
+        ConfigError: that needs packages that are missing.
+        OSError: or an address that can't be listened on.
+    """
+    if config.metrics is None:
+        yield NO_TELEMETRY
+        return
+    try:
+        from bise_daemon.telemetry.exposition import exposed
+    except ModuleNotFoundError as error:
+        message = f"expected the package {error.name} for metrics, got none. Install it: pip install 'bise[telemetry]'"
+        raise ConfigError([Problem("metrics", message, 0)]) from error
+    collection = Collection(stage, status, Sensors())
+    with exposed(config.metrics.listen, collection.collect):
+        yield collection
