@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export BISE_CACHE := $(CURDIR)/.cache
 MODEL := $(BISE_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup demo test lint types proto bench bench-latency
+.PHONY: setup demo test lint types proto monitoring bench bench-latency
 
 setup: $(VENV)/.installed $(MODEL)
 
@@ -35,6 +35,9 @@ types: $(VENV)/.installed
 proto: $(VENV)/.installed
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=proto --pyi_out=proto --grpc_python_out=proto \
 		proto/bise_proto/v1/*.proto
+
+monitoring: $(VENV)/.installed
+	$(BIN)/python -m tests.monitoring
 
 # The bench compares with llama.cpp, which pip builds from source once: minutes, and a C++ compiler.
 $(VENV)/.bench: constraints.txt | $(VENV)/.installed

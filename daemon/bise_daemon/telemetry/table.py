@@ -1,0 +1,8 @@
+"""Every metric there is. Documents, alert rules and the dashboard in deploy/monitoring are held to it."""
+
+from __future__ import annotations
+
+from bise_daemon.telemetry.answers import ANSWER_METRICS
+from bise_daemon.telemetry.device import DEVICE_METRICS
+
+METRICS = (*ANSWER_METRICS, *DEVICE_METRICS)
