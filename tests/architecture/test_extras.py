@@ -30,6 +30,7 @@ _DISTRIBUTIONS = {
     "onnx": "onnx",
     "onnx_ir": "onnx-ir",
     "onnxruntime": "onnxruntime",
+    "opentelemetry.proto": "opentelemetry-proto",
     "packaging": "packaging",
     "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",

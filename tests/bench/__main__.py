@@ -16,6 +16,7 @@ BENCHES = {
     "decode": "tests.bench.decode",
     "client": "tests.bench.client",
     "quality": "tests.bench.quality",
+    "telemetry": "tests.bench.telemetry",
     "promises": "tests.bench.promises.table",
 }
 

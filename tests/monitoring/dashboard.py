@@ -204,6 +204,14 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 [("rate(bise_energy_joules_total{$}[$__rate_interval])", "{{instance}} {{source}}")],
             ),
             Panel("Energy of a token", "joule", [("bise:joules_per_token:rate5m{$}", "{{instance}}")]),
+            Panel(
+                "Telemetry sent",
+                "none",
+                [
+                    ("sum by (outcome) (increase(bise_otlp_batches_total{$}[$__rate_interval]))", "{{outcome}}"),
+                    ("bise_otlp_waiting_bytes{$}", "{{instance}} waiting, bytes"),
+                ],
+            ),
             Panel("Load of the model", "s", [("bise_load_duration_seconds{$}", "{{instance}}")]),
         ),
     ),

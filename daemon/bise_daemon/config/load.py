@@ -90,6 +90,8 @@ def load_config(path: Path, flags: Mapping[str, Any] | None = None) -> DaemonCon
     ours = {name: getattr(config, name) for name in _PATHS if name not in given}
     update: dict[str, Any] = {name: path.parent / value for name, value in ours.items() if value is not None}
     update["trusted_keys"] = tuple(path.parent / key for key in config.trusted_keys)
+    if config.otlp is not None and config.otlp.headers_file is not None:
+        update["otlp"] = config.otlp.model_copy(update={"headers_file": path.parent / config.otlp.headers_file})
     return config.model_copy(update=update)
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 from bise_daemon.config.daemon import DaemonConfig
@@ -55,6 +56,9 @@ class Collection:
         self._answers = Answers(stage)
         self._status = status
         self._sensors = sensors
+        self._sensing = threading.Lock()  # energy is counted from one reading to the next
+        self.others: list[Callable[[], Iterable[Family]]] = []
+        """What else is to be told; called on the threads that collect."""
 
     def watched(self, operation: str, responses: Responses) -> Responses:
         """The same responses, watched."""
@@ -66,11 +70,13 @@ class Collection:
         Raises:
             TimeoutError: the event loop does not answer.
         """
-        body = self._sensors.read()
+        with self._sensing:
+            body = self._sensors.read()
         looked: Future[tuple[list[Family], device_pb2.Status]] = Future()
         self._loop.call_soon_threadsafe(self._look, looked)
         answers, status = looked.result(_LOOP_PATIENCE_S)
-        return [*answers, *device.families(Vitals(status, body))]
+        others = (family for each in self.others for family in each())
+        return [*answers, *device.families(Vitals(status, body)), *others]
 
     def _look(self, looked: Future[tuple[list[Family], device_pb2.Status]]) -> None:
         try:
@@ -87,17 +93,29 @@ def telling(config: DaemonConfig, stage: Stage, status: Callable[[], device_pb2.
         status: the daemon's; called on the event loop.
 
     Raises:
-        ConfigError: that needs packages that are missing.
+        ConfigError: that needs packages that are missing, or a file that can't be used.
         OSError: or an address that can't be listened on.
     """
-    if config.metrics is None:
+    if config.metrics is None and config.otlp is None:
         yield NO_TELEMETRY
         return
-    try:
-        from bise_daemon.telemetry.exposition import exposed
-    except ModuleNotFoundError as error:
-        message = f"expected the package {error.name} for metrics, got none. Install it: pip install 'bise[telemetry]'"
-        raise ConfigError([Problem("metrics", message, 0)]) from error
     collection = Collection(stage, status, Sensors())
-    with exposed(config.metrics.listen, collection.collect):
+    with ExitStack() as stack:
+        if config.otlp is not None:
+            with _needed("otlp"):
+                from bise_daemon.telemetry.export import exporting
+            stack.enter_context(exporting(config.otlp, config.state_folder, collection))
+        if config.metrics is not None:
+            with _needed("metrics"):
+                from bise_daemon.telemetry.exposition import exposed
+            stack.enter_context(exposed(config.metrics.listen, collection.collect))
         yield collection
+
+
+@contextmanager
+def _needed(setting: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        message = f"expected the package {error.name} for it, got none. Install it: pip install 'bise[telemetry]'"
+        raise ConfigError([Problem(setting, message)]) from error

@@ -17,10 +17,10 @@ from bise_daemon.config.load import config_from_flags
 from bise_daemon.config.problem import ConfigError
 from bise_daemon.sensors.body import Sensors
 from bise_daemon.serving import Stage
-from bise_daemon.telemetry.answers import ANSWER_METRICS
-from bise_daemon.telemetry.device import DEVICE_METRICS
+from bise_daemon.telemetry.table import METRICS
 from bise_daemon.telemetry.telemetry import NO_TELEMETRY, Collection, telling
 from bise_proto.v1 import device_pb2
+from otlp_receiver import receiving
 from running import running
 
 
@@ -58,8 +58,40 @@ def test_a_daemon_tells_what_it_did(tiny_bundle: Path, tmp_path: Path, caplog: p
     assert told["bise_tokens_total", frozenset({("kind", "completion")})] == 8
     met = frozenset({("priority", "interactive"), ("outcome", "met")})
     assert told["bise_budgets_total", met] == 1
-    names = set().union(*(metric.prometheus_names for metric in (*ANSWER_METRICS, *DEVICE_METRICS)))
+    names = set().union(*(metric.prometheus_names for metric in METRICS))
     assert {name for name, _ in told} <= names
+
+
+@pytest.mark.slow
+def test_a_daemon_exports_what_it_tells(tiny_bundle: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "headers"
+    secret.touch(0o600)
+    secret.write_text("Authorization: Bearer hunter2\n")
+    state = tmp_path / "state"
+    with receiving() as receiver:
+        settings = {"endpoint": f"http://127.0.0.1:{receiver.port}", "headers_file": str(secret), "interval_s": 1.0}
+        with running(tiny_bundle, tmp_path, state_dir=str(state), otlp=settings):
+            assert receiver.came.acquire(timeout=30)
+        (request, *_) = receiver.taken
+    assert receiver.headers["Authorization"] == "Bearer hunter2"
+    (told,) = request.resource_metrics
+    who = {each.key: each.value.string_value for each in told.resource.attributes}
+    assert who.keys() == {"service.name", "service.version", "host.name"}
+    names = {metric.name for metric in told.scope_metrics[0].metrics}
+    assert {"bise.state", "bise.otlp.batches"} <= names <= {metric.name for metric in METRICS}
+    assert list((state / "telemetry").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_headers_that_all_can_read_are_refused_at_start(tiny_bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "headers").write_text("A: b\n")
+    (tmp_path / "headers").chmod(0o644)
+    settings = {"endpoint": "http://127.0.0.1:1", "headers_file": str(tmp_path / "headers")}
+    with (
+        pytest.raises(ConfigError, match=r"^otlp\.headers_file: expected a file that others can't read"),
+        running(tiny_bundle, tmp_path, otlp=settings),
+    ):
+        pass
 
 
 async def test_who_collects_hears_what_went_wrong(tmp_path: Path) -> None:
@@ -81,7 +113,9 @@ async def test_what_is_not_installed_is_one_sentence(monkeypatch: pytest.MonkeyP
     monkeypatch.delitem(sys.modules, "bise_daemon.telemetry.exposition", raising=False)
     config = config_from_flags({"bundle": "here", "metrics": {"listen": "127.0.0.1:0"}})
     with (
-        pytest.raises(ConfigError, match=r"^metrics: expected the package prometheus_client .*'bise\[telemetry\]'$"),
+        pytest.raises(
+            ConfigError, match=r"^metrics: expected the package prometheus_client for it.*'bise\[telemetry\]'$"
+        ),
         telling(config, Stage(), device_pb2.Status),
     ):
         pass
