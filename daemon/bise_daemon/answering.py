@@ -49,11 +49,17 @@ class Answering:
         self._max_message_bytes = config.max_message_bytes
         self._default_timeout_ms = config.default_timeout_s * 1e3
 
-    def generate(self, request: inference_pb2.GenerateRequest, remaining_ms: float | None = None) -> Responses:
+    def generate(
+        self,
+        request: inference_pb2.GenerateRequest,
+        remaining_ms: float | None = None,
+        traceparent: str | None = None,
+    ) -> Responses:
         """Continues a prompt.
 
         Args:
             remaining_ms: until the call's own deadline; None where it has none.
+            traceparent: the caller's span, in W3C's form; None where it tells none.
 
         Raises:
             RequestError: a refusal before the first response, a failure after it.
@@ -65,9 +71,11 @@ class Answering:
             return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
 
         responses = self._answer(encode, request, remaining_ms, continues=True)
-        return self._telemetry.watched("text_completion", responses)
+        return self._telemetry.watched("text_completion", responses, traceparent)
 
-    def chat(self, request: inference_pb2.ChatRequest, remaining_ms: float | None = None) -> Responses:
+    def chat(
+        self, request: inference_pb2.ChatRequest, remaining_ms: float | None = None, traceparent: str | None = None
+    ) -> Responses:
         """Answers messages; see `generate`."""
 
         def encode(serving: Serving) -> Prompt:
@@ -76,7 +84,8 @@ class Answering:
                 return _shortened(serving, messages, request.options.min_granted_tokens or 1)
             return serving.model.chat.encode(messages)
 
-        return self._telemetry.watched("chat", self._answer(encode, request, remaining_ms, continues=False))
+        responses = self._answer(encode, request, remaining_ms, continues=False)
+        return self._telemetry.watched("chat", responses, traceparent)
 
     async def count_tokens(self, request: inference_pb2.CountTokensRequest) -> inference_pb2.CountTokensResponse:
         """Tokenizes only.

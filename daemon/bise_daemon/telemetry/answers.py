@@ -14,9 +14,9 @@ from bise_proto.v1 import inference_pb2
 
 Responses = AsyncGenerator[inference_pb2.GenerateResponse, None]
 
-_PROVIDER = "bise"
-# Error types beside the reasons of refusals.
-_LEFT, _BROKEN = "CANCELLED", "_OTHER"
+PROVIDER = "bise"
+LEFT, BROKEN = "CANCELLED", "_OTHER"
+"""Error types beside the reasons of refusals: the caller went away; nobody knows."""
 
 _WHOSE = ("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.request.model")
 
@@ -80,7 +80,7 @@ class Answers:
             RequestError: what the responses raise.
         """
         arrived_ms = clock_ms()
-        error = _BROKEN
+        error = BROKEN
         try:
             async with aclosing(responses):
                 async for response in responses:
@@ -92,10 +92,16 @@ class Answers:
             error = refusal.reason.value
             raise
         except (GeneratorExit, asyncio.CancelledError):
-            error = error and _LEFT
+            error = error and LEFT
             raise
         finally:
             self._observe(DURATION, operation, (clock_ms() - arrived_ms) / 1e3, error)
+
+    @property
+    def model(self) -> str:
+        """Who answers now; nobody while the model is loading."""
+        serving = self._stage.current
+        return "" if serving is None else serving.model.bundle.name
 
     def families(self) -> Iterator[Family]:
         """What was observed so far."""
@@ -113,9 +119,7 @@ class Answers:
             self._observe(PER_TOKEN, operation, decoding_s / more_tokens)
 
     def _observe(self, metric: Metric, operation: str, value: float, *labels: str) -> None:
-        serving = self._stage.current
-        model = "" if serving is None else serving.model.bundle.name
-        key = (operation, _PROVIDER, model, *labels)
+        key = (operation, PROVIDER, self.model, *labels)
         distributions = self._distributions[metric]
         if key not in distributions:
             distributions[key] = Distribution(metric.bounds)

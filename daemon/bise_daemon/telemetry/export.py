@@ -17,6 +17,7 @@ from bise_daemon.telemetry.headers import read_headers
 from bise_daemon.telemetry.receiver import Receiver
 from bise_daemon.telemetry.spool import Batch, Spool
 from bise_daemon.telemetry.telemetry import Collection
+from bise_daemon.telemetry.traces import Traces
 
 
 @contextmanager
@@ -32,13 +33,17 @@ def exporting(config: OtlpConfig, state_folder: Path, collection: Collection) ->
         raise ConfigError([Problem("otlp.headers_file", str(error))]) from error
     forwarding = Forwarding(Receiver(config.endpoint, headers), Spool(state_folder / "telemetry", config.spool_bytes))
     collection.others.append(forwarding.families)
+    traces = collection.traces = Traces()
     began_ns = time.time_ns()
     who = otlp.resource({"service.name": "bise", "service.version": version("bise"), "host.name": socket.gethostname()})
     by = otlp.scope(version("bise"))
 
     def send() -> None:
         told = otlp.to_metrics(collection.collect(), who, by, began_ns, time.time_ns())
-        forwarding.send(Batch("metrics", told.SerializeToString()))
+        batches = [Batch("metrics", told.SerializeToString())]
+        if spans := traces.take():
+            batches.append(Batch("traces", otlp.to_traces(spans, who, by).SerializeToString()))
+        forwarding.send(*batches)
 
     with each_interval(send, config.interval_s):
         yield

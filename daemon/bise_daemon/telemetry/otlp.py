@@ -1,17 +1,25 @@
-"""Families as OpenTelemetry's protocol has them."""
+"""Families and spans as OpenTelemetry's protocol has them."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterable, Mapping
 
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
 from opentelemetry.proto.metrics.v1 import metrics_pb2
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
+from opentelemetry.proto.trace.v1 import trace_pb2
 
+from bise_daemon.telemetry.answers import PROVIDER
 from bise_daemon.telemetry.metric import Distribution, Family, Instrument
 from bise_daemon.telemetry.metric import Metric as Row
+from bise_daemon.telemetry.traces import Span
 
+_SPAN_ID_BYTES = 8
+# Sampled, with a parent in another process.
+_FLAGS = 1 | trace_pb2.SPAN_FLAGS_CONTEXT_HAS_IS_REMOTE_MASK | trace_pb2.SPAN_FLAGS_CONTEXT_IS_REMOTE_MASK
 _CUMULATIVE = metrics_pb2.AGGREGATION_TEMPORALITY_CUMULATIVE
 
 
@@ -42,6 +50,36 @@ def to_metrics(
     told = metrics_pb2.ScopeMetrics(scope=by, metrics=metrics)
     return ExportMetricsServiceRequest(
         resource_metrics=[metrics_pb2.ResourceMetrics(resource=who, scope_metrics=[told])]
+    )
+
+
+def to_traces(spans: Iterable[Span], who: Resource, by: InstrumentationScope) -> ExportTraceServiceRequest:
+    """The request that tells spans; each gets an id of its own."""
+    told = trace_pb2.ScopeSpans(scope=by, spans=map(_span, spans))
+    return ExportTraceServiceRequest(resource_spans=[trace_pb2.ResourceSpans(resource=who, scope_spans=[told])])
+
+
+def _span(span: Span) -> trace_pb2.Span:
+    words = {
+        "gen_ai.operation.name": span.operation,
+        "gen_ai.provider.name": PROVIDER,
+        "gen_ai.request.model": span.model,
+        "error.type": span.error,
+    }
+    numbers = [KeyValue(key=name, value=AnyValue(int_value=value)) for name, value in span.numbers.items()]
+    code = trace_pb2.Status.STATUS_CODE_ERROR if span.error else trace_pb2.Status.STATUS_CODE_UNSET
+    return trace_pb2.Span(
+        trace_id=span.parent.trace_id,
+        span_id=secrets.token_bytes(_SPAN_ID_BYTES),
+        parent_span_id=span.parent.span_id,
+        flags=_FLAGS,
+        name=f"{span.operation} {span.model}".strip(),
+        kind=trace_pb2.Span.SPAN_KIND_SERVER,
+        start_time_unix_nano=span.began_ns,
+        end_time_unix_nano=span.ended_ns,
+        attributes=[*to_attributes(words | span.words), *numbers],
+        events=[trace_pb2.Span.Event(name=name, time_unix_nano=at_ns) for name, at_ns in span.events.items()],
+        status=trace_pb2.Status(code=code, message=span.error),
     )
 
 

@@ -17,6 +17,7 @@ from bise_daemon.telemetry import device
 from bise_daemon.telemetry.answers import Answers, Responses
 from bise_daemon.telemetry.device import Vitals
 from bise_daemon.telemetry.metric import Family
+from bise_daemon.telemetry.traces import Traces, sampling_parent
 from bise_proto.v1 import device_pb2
 
 # The event loop answers within a millisecond or two; one that doesn't is worth a failed scrape.
@@ -26,15 +27,19 @@ _LOOP_PATIENCE_S = 5.0
 class Telemetry(Protocol):
     """What the doors call."""
 
-    def watched(self, operation: str, responses: Responses) -> Responses:
-        """The same responses, watched; see `Answers.watched`."""
+    def watched(self, operation: str, responses: Responses, traceparent: str | None) -> Responses:
+        """The same responses, watched; see `Answers.watched`.
+
+        Args:
+            traceparent: the caller's span, as W3C's Trace Context spells it, checked by nobody yet.
+        """
         ...
 
 
 class NoTelemetry:
     """Nobody wants to know."""
 
-    def watched(self, operation: str, responses: Responses) -> Responses:  # noqa: ARG002
+    def watched(self, operation: str, responses: Responses, traceparent: str | None) -> Responses:  # noqa: ARG002
         """The same responses."""
         return responses
 
@@ -59,10 +64,15 @@ class Collection:
         self._sensing = threading.Lock()  # energy is counted from one reading to the next
         self.others: list[Callable[[], Iterable[Family]]] = []
         """What else is to be told; called on the threads that collect."""
+        self.traces: Traces | None = None
+        """Set where spans are exported."""
 
-    def watched(self, operation: str, responses: Responses) -> Responses:
-        """The same responses, watched."""
-        return self._answers.watched(operation, responses)
+    def watched(self, operation: str, responses: Responses, traceparent: str | None) -> Responses:
+        """The same responses, watched; traced too, if the caller asks for that and there is somewhere to send it."""
+        watched = self._answers.watched(operation, responses)
+        if self.traces is not None and (parent := sampling_parent(traceparent)) is not None:
+            return self.traces.watched(operation, watched, self._answers.model, parent)
+        return watched
 
     def collect(self) -> list[Family]:
         """All there is to tell now.

@@ -9,7 +9,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
+import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from prometheus_client.parser import text_string_to_metric_families
 
 from bise import Client, ContextOverflow
@@ -19,7 +21,7 @@ from bise_daemon.sensors.body import Sensors
 from bise_daemon.serving import Stage
 from bise_daemon.telemetry.table import METRICS
 from bise_daemon.telemetry.telemetry import NO_TELEMETRY, Collection, telling
-from bise_proto.v1 import device_pb2
+from bise_proto.v1 import device_pb2, inference_pb2, inference_pb2_grpc
 from otlp_receiver import receiving
 from running import running
 
@@ -80,6 +82,32 @@ def test_a_daemon_exports_what_it_tells(tiny_bundle: Path, tmp_path: Path) -> No
     names = {metric.name for metric in told.scope_metrics[0].metrics}
     assert {"bise.state", "bise.otlp.batches"} <= names <= {metric.name for metric in METRICS}
     assert list((state / "telemetry").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_call_with_a_sampled_parent_becomes_its_child(tiny_bundle: Path, tmp_path: Path) -> None:
+    trace, caller = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+    request = inference_pb2.GenerateRequest(prompt="Hi", options=inference_pb2.Options(max_tokens=2))
+    spans = []
+    with receiving() as receiver:
+        settings = {"endpoint": f"http://127.0.0.1:{receiver.port}", "interval_s": 1.0}
+        with running(tiny_bundle, tmp_path, state_dir=str(tmp_path / "state"), otlp=settings) as daemon:
+            with Client(daemon.address) as client, grpc.insecure_channel(daemon.address) as channel:
+                client.wait_until_serving()
+                generate = inference_pb2_grpc.InferenceStub(channel).Generate
+                for flags in ("00", "01"):
+                    list(generate(request, metadata=[("traceparent", f"00-{trace}-{caller}-{flags}")], timeout=30))
+            while not spans:
+                assert receiver.came.acquire(timeout=30)
+                spans = [
+                    span
+                    for taken in receiver.taken
+                    if isinstance(taken, ExportTraceServiceRequest)
+                    for span in taken.resource_spans[0].scope_spans[0].spans
+                ]
+    assert [(span.trace_id.hex(), span.parent_span_id.hex(), span.name) for span in spans] == [
+        (trace, caller, "text_completion tiny")
+    ]
 
 
 @pytest.mark.slow
