@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from bise_daemon import request_log
 from bise_daemon.chat.message import Message, Prompt
 from bise_daemon.chat.truncation import truncate_oldest
 from bise_daemon.config.daemon import DaemonConfig
@@ -46,6 +48,7 @@ class Answering:
     def __init__(self, stage: Stage, config: DaemonConfig, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._stage = stage
         self._telemetry = telemetry
+        self._log_prompts = config.log_prompts
         self._max_message_bytes = config.max_message_bytes
         self._default_timeout_ms = config.default_timeout_s * 1e3
 
@@ -71,7 +74,7 @@ class Answering:
             return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
 
         responses = self._answer(encode, request, remaining_ms, continues=True)
-        return self._telemetry.watched("text_completion", responses, traceparent)
+        return self._watched("text_completion", request, responses, traceparent)
 
     def chat(
         self, request: inference_pb2.ChatRequest, remaining_ms: float | None = None, traceparent: str | None = None
@@ -85,7 +88,7 @@ class Answering:
             return serving.model.chat.encode(messages)
 
         responses = self._answer(encode, request, remaining_ms, continues=False)
-        return self._telemetry.watched("chat", responses, traceparent)
+        return self._watched("chat", request, responses, traceparent)
 
     async def count_tokens(self, request: inference_pb2.CountTokensRequest) -> inference_pb2.CountTokensResponse:
         """Tokenizes only.
@@ -157,6 +160,18 @@ class Answering:
                     yield to_delta([*_pieces(pieces), Piece(last.text, None)], tokenizer)
                 yield to_done(last, len(prompt.token_ids), arrived_ms)
                 return
+
+    def _watched(
+        self,
+        operation: str,
+        request: inference_pb2.GenerateRequest | inference_pb2.ChatRequest,
+        responses: Responses,
+        traceparent: str | None,
+    ) -> Responses:
+        """The same responses, seen by all who want to know of them."""
+        if self._log_prompts or request_log.logger.isEnabledFor(logging.DEBUG):
+            responses = request_log.logged(operation, request, responses, prompts=self._log_prompts)
+        return self._telemetry.watched(operation, responses, traceparent)
 
     def _deadline_ms(
         self, options: inference_pb2.Options, remaining_ms: float | None, arrived_ms: float, step_ms: float

@@ -26,6 +26,7 @@ def serve(
     from bise_daemon.config.load import config_from_flags, load_config
     from bise_daemon.config.problem import ConfigError
     from bise_daemon.engine.session import SessionError
+    from bise_daemon.logs import set_log_format
     from bise_daemon.server import serve as run
     from bise_daemon.socket_lock import AddressInUseError
     from bise_proto.bundle import BundleError
@@ -45,6 +46,7 @@ def serve(
     }
     try:
         settings = config_from_flags(flags) if config is None else load_config(config, flags)
+        set_log_format(settings.log_format)
         asyncio.run(run(settings))
     except (ConfigError, BundleError, SessionError, AddressInUseError, OSError) as error:
         for line in str(error).splitlines():

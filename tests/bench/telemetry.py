@@ -20,10 +20,10 @@ from bise import Client
 from bise_export.pipeline import ExportOptions
 
 BAR = 0.99
-# Long enough that a stream is scraped three times or more.
-TOKENS = 512
+# Long enough that a stream is scraped three times: two to three seconds.
+TOKENS = 384
 # Two processes differ by chance in where their memory lies, as much as by what is measured here: so there are several.
-PAIRS, ROUNDS = 4, 6
+PAIRS, ROUNDS = 3, 6
 _SCRAPES = 200
 _ON, _OFF = "scraped each second", "without metrics"
 
