@@ -28,6 +28,6 @@ def _loopback(value: Any) -> Any:
 class MetricsConfig(BaseModel):
     """Where Prometheus scrapes."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     listen: Annotated[TcpAddress, BeforeValidator(_loopback)] = Field(description=_EXPECTED)

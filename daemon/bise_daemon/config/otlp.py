@@ -59,7 +59,7 @@ def _path(value: Any) -> Any:
 class OtlpConfig(BaseModel):
     """Where telemetry is sent, and what is kept while nobody takes it."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     endpoint: Annotated[Endpoint, BeforeValidator(_endpoint)] = Field(description=_ENDPOINT)
     headers_file: Annotated[Path | None, BeforeValidator(_path)] = Field(
@@ -68,7 +68,7 @@ class OtlpConfig(BaseModel):
     interval_s: float = Field(
         60.0, ge=1, le=3600, allow_inf_nan=False, description="a number of seconds, from 1 to 3600"
     )
-    # A minute's metrics are 2 to 3 kB: these are three or four days of them.
+    # Metrics of one time are 3 kB (`bise.otlp.waiting` tells): at one a minute, this is four days of them.
     spool_bytes: int = Field(
         16 << 20, ge=64 << 10, le=1 << 32, description="a whole number of bytes, from 65536 to 4294967296"
     )

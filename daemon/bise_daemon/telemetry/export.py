@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+
+from google.protobuf.message import Message
 
 from bise_daemon.config.otlp import OtlpConfig
 from bise_daemon.config.problem import ConfigError, Problem
@@ -40,10 +43,14 @@ def exporting(config: OtlpConfig, state_folder: Path, collection: Collection) ->
 
     def send() -> None:
         told = otlp.to_metrics(collection.collect(), who, by, began_ns, time.time_ns())
-        batches = [Batch("metrics", told.SerializeToString())]
+        batches = [_batch("metrics", told)]
         if spans := traces.take():
-            batches.append(Batch("traces", otlp.to_traces(spans, who, by).SerializeToString()))
+            batches.append(_batch("traces", otlp.to_traces(spans, who, by)))
         forwarding.send(*batches)
 
     with each_interval(send, config.interval_s):
         yield
+
+
+def _batch(signal: str, request: Message) -> Batch:
+    return Batch(signal, gzip.compress(request.SerializeToString(), mtime=0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from pathlib import Path
@@ -19,7 +20,7 @@ def read_headers(path: Path) -> dict[str, str]:
         OSError: it can't be read.
     """
     with path.open("rb") as file:
-        if stat.S_IMODE(path.stat().st_mode) & stat.S_IROTH:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & stat.S_IROTH:
             raise ValueError(f"expected a file that others can't read, got one they can. Run chmod o-r {path}.")
         content = file.read(_MAX_BYTES + 1)
     if len(content) > _MAX_BYTES:

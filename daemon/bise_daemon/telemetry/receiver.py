@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import http.client
 import logging
 import ssl
@@ -50,7 +49,7 @@ class Receiver:
         try:
             with closing(self._connection()) as connection:
                 path = f"{endpoint.path}/v1/{batch.signal}"
-                connection.request("POST", path, gzip.compress(batch.body, mtime=0), self._headers)
+                connection.request("POST", path, batch.body, self._headers)
                 answer = connection.getresponse()
                 return self._fate(answer.status, answer.headers.get_content_type(), answer.read(_MAX_ANSWER_BYTES))
         except (OSError, http.client.HTTPException) as error:

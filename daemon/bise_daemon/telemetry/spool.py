@@ -23,7 +23,7 @@ class Batch:
 
     Attributes:
         signal: `metrics` or `traces`.
-        body: the request, as it is sent.
+        body: the request, compressed as it is sent.
     """
 
     signal: str
@@ -38,6 +38,7 @@ class Spool:
         most_bytes: of all batches together; a single one beyond it is dropped at once.
 
     Attributes:
+        size_bytes: of all that waits; any thread may read it.
         dropped: batches lost for want of room, or found damaged.
     """
 
@@ -51,13 +52,9 @@ class Spool:
                 path.unlink(missing_ok=True)  # a write that a power cut ended
             elif _NAME.fullmatch(path.name):
                 self._sizes[path.name] = path.lstat().st_size
+        self.size_bytes = sum(self._sizes.values())
         self._next = 1 + max((int(name[:16]) for name in self._sizes), default=0)
         self._make_room(0)
-
-    @property
-    def size_bytes(self) -> int:
-        """Of all that waits."""
-        return sum(self._sizes.values())
 
     def add(self, batch: Batch) -> None:
         """Keeps a batch, behind those that wait.
@@ -76,6 +73,7 @@ class Spool:
             file.write(hashlib.sha256(batch.body).digest())
             file.write(batch.body)
         self._sizes[name] = size_bytes
+        self.size_bytes += size_bytes
 
     def oldest(self) -> Batch | None:
         """The batch that has waited longest; damaged ones before it are removed with a warning."""
@@ -104,7 +102,7 @@ class Spool:
             self.dropped += 1
 
     def _remove(self, name: str) -> None:
-        del self._sizes[name]
+        self.size_bytes -= self._sizes.pop(name)
         try:
             (self._folder / name).unlink(missing_ok=True)
         except OSError as error:

@@ -12,6 +12,8 @@ from bise_daemon.config.address import TcpAddress
 from bise_daemon.telemetry.exposition import exposed
 from bise_daemon.telemetry.metric import Distribution, Family, Instrument, Metric
 
+pytestmark = pytest.mark.slow  # a server looks twice a second whether it is to stop
+
 LOOPBACK = TcpAddress("127.0.0.1", 0)
 TAKEN = Metric("bise.taken", Instrument.HISTOGRAM, "s", "How long.", ("of.what",), (0.5, 1.0))
 COUNT = Metric("bise.count", Instrument.COUNTER, "{thing}", "How many.", ("kind",))

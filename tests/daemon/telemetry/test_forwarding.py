@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import threading
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from otlp_receiver import OtlpReceiver, receiving
 
 def batch(number: int) -> Batch:
     told = ExportMetricsServiceRequest(resource_metrics=[ResourceMetrics(schema_url=str(number))])
-    return Batch("metrics", told.SerializeToString())
+    return Batch("metrics", gzip.compress(told.SerializeToString(), mtime=0))
 
 
 def forwarding(port: int, folder: Path, most_bytes: int = 1 << 20, **headers: str) -> Forwarding:
@@ -62,6 +63,7 @@ def test_a_receiver_that_comes_back_gets_all_in_order(tmp_path: Path, caplog: py
     assert caplog.text.count("receiver is there") == 1
 
 
+@pytest.mark.slow
 def test_what_waited_for_days_comes_in_portions(tmp_path: Path) -> None:
     with receiving() as receiver:
         spool = Spool(tmp_path, 1 << 20)
