@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 export BISE_CACHE := $(CURDIR)/.cache
 MODEL := $(BISE_CACHE)/models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-.PHONY: setup demo test lint types proto adapters bench bench-latency deb
+.PHONY: setup demo test lint types proto adapters monitoring bench bench-latency deb
 
 setup: $(VENV)/.installed $(MODEL)
 
@@ -45,6 +45,9 @@ $(BISE_CACHE)/adapters/%/.installed: tests/adapters/%.txt | $(VENV)/.installed
 
 adapters: setup $(BISE_CACHE)/adapters/langchain/.installed $(BISE_CACHE)/adapters/llama_index/.installed
 	$(BIN)/python -m pytest tests/adapters
+
+monitoring: $(VENV)/.installed
+	$(BIN)/python -m tests.monitoring
 
 # The bench compares with llama.cpp, which pip builds from source once: minutes, and a C++ compiler.
 $(VENV)/.bench: constraints.txt | $(VENV)/.installed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from dataclasses import replace
 
 from google.protobuf import message as protobuf
 
+from bise_daemon import request_log
 from bise_daemon.admission import check_queue
 from bise_daemon.chat.calls.call import MalformedCall, NoCalls
 from bise_daemon.chat.conversation import Conversation
@@ -27,6 +29,7 @@ from bise_daemon.grammar.constraint import find_constraint
 from bise_daemon.phrases.answer import PhrasedAnswer
 from bise_daemon.phrases.chunking import to_phraser
 from bise_daemon.serving import Serving, Stage
+from bise_daemon.telemetry.telemetry import NO_TELEMETRY, Telemetry
 from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_format, to_sampling
 from bise_daemon.wire_chat import to_conversation
 from bise_proto.v1 import inference_pb2
@@ -52,15 +55,22 @@ class Answering:
     request within a step.
     """
 
-    def __init__(self, stage: Stage, config: LiveConfig) -> None:
+    def __init__(self, stage: Stage, config: LiveConfig, telemetry: Telemetry = NO_TELEMETRY) -> None:
         self._stage = stage
         self._config = config
+        self._telemetry = telemetry
 
-    def generate(self, request: inference_pb2.GenerateRequest, remaining_ms: float | None = None) -> Responses:
+    def generate(
+        self,
+        request: inference_pb2.GenerateRequest,
+        remaining_ms: float | None = None,
+        traceparent: str | None = None,
+    ) -> Responses:
         """Continues a prompt.
 
         Args:
             remaining_ms: until the call's own deadline; None where it has none.
+            traceparent: the caller's span, in W3C's form; None where it tells none.
 
         Raises:
             RequestError: a refusal before the first response, a failure after it.
@@ -71,12 +81,18 @@ class Answering:
                 return Prompt(list(request.token_ids.ids), "")
             return Prompt(serving.model.tokenizer.encode(request.prompt), request.prompt)
 
-        return self._answer(encode, request, remaining_ms, continues=True)
+        responses = self._answer(encode, request, remaining_ms, continues=True)
+        return self._watched("text_completion", request, responses, traceparent)
 
-    def chat(self, request: inference_pb2.ChatRequest, remaining_ms: float | None = None) -> Responses:
+    def chat(
+        self, request: inference_pb2.ChatRequest, remaining_ms: float | None = None, traceparent: str | None = None
+    ) -> Responses:
         """Answers messages; see `generate`."""
         continues = request.continue_final_message
-        return self._answer(lambda serving: _chat_prompt(serving, request), request, remaining_ms, continues=continues)
+        responses = self._answer(
+            lambda serving: _chat_prompt(serving, request), request, remaining_ms, continues=continues
+        )
+        return self._watched("chat", request, responses, traceparent)
 
     async def prepare(self, request: inference_pb2.ChatRequest) -> Answer:
         """Has the prompt of an answer computed, for whoever asks for that answer soon; it has no text.
@@ -191,6 +207,19 @@ class Answering:
                     yield to_delta(rest, tokenizer)
                 yield to_done(last, malformed, len(prompt.token_ids), arrived_ms)
                 return
+
+    def _watched(
+        self,
+        operation: str,
+        request: inference_pb2.GenerateRequest | inference_pb2.ChatRequest,
+        responses: Responses,
+        traceparent: str | None,
+    ) -> Responses:
+        """The same responses, seen by all who want to know of them."""
+        log_prompts = self._config.now.log_prompts
+        if log_prompts or request_log.logger.isEnabledFor(logging.DEBUG):
+            responses = request_log.logged(operation, request, responses, prompts=log_prompts)
+        return self._telemetry.watched(operation, responses, traceparent)
 
     def _deadline_ms(
         self, options: inference_pb2.Options, remaining_ms: float | None, arrived_ms: float, step_ms: float

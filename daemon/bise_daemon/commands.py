@@ -21,6 +21,7 @@ def serve(
     slots: Annotated[int | None, typer.Option(help="Requests served at once.")] = None,
     context: Annotated[int | None, typer.Option(help="Most tokens a request may hold.")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of a step; one per core if not given.")] = None,
+    metrics: Annotated[str | None, typer.Option(help="Metrics for Prometheus too: 127.0.0.1:9464.")] = None,
     verbose: Annotated[bool, typer.Option("--verbose", help="Log more.")] = False,
 ) -> None:
     """Serve a bundle over gRPC until SIGTERM."""
@@ -52,6 +53,7 @@ def serve(
         "context": context,
         "threads": threads,
         "log_level": "debug" if verbose else None,
+        "metrics": {"listen": metrics},
     }
 
     def read() -> DaemonConfig:

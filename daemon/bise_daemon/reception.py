@@ -15,7 +15,7 @@ from bise_daemon.errors import Reason, RequestError
 from bise_daemon.memory.governor import MemoryLevel, Verdict
 from bise_daemon.scheduler.costs import StepCosts
 from bise_daemon.scheduler.forecast import Standing
-from bise_daemon.scheduler.request import Request
+from bise_daemon.scheduler.request import Priority, Request
 from bise_daemon.scheduler.slots import longest_match
 
 # Lengths of answers that the model ended itself: what others will likely take, where nothing was promised to them.
@@ -62,7 +62,7 @@ class Reception:
         capacity: what there is now.
         level: how tight memory is.
         refusals: by reason.
-        met, missed: requests with a stated budget that kept it, or did not.
+        met, missed: requests with a stated budget that kept it, or did not, by class.
         first_token, total: how well predictions hold.
     """
 
@@ -78,8 +78,8 @@ class Reception:
         self.capacity = capacity
         self.level = MemoryLevel.NORMAL
         self.refusals: Counter[str] = Counter()
-        self.met = 0
-        self.missed = 0
+        self.met: Counter[Priority] = Counter()
+        self.missed: Counter[Priority] = Counter()
         self.first_token = Accuracy()
         self.total = Accuracy()
 
@@ -147,7 +147,7 @@ class Reception:
         """Learns from what became of a request."""
         ask, grant, times = admitted.ask, admitted.grant, finished.times
         if times.first_token is None or times.ended is None:
-            self.missed += ask.states_budget
+            self.missed[ask.priority] += ask.states_budget
             return
         first_ms, total_ms = times.first_token - ask.arrived_ms, times.ended - ask.arrived_ms
         said, tokens = admitted.told, finished.completion_tokens
@@ -162,8 +162,7 @@ class Reception:
             self.total.settle(finished.finish is not Finish.DEADLINE)
         if ask.states_budget:
             kept = finished.finish is not Finish.DEADLINE and ask.kept_by(first_ms, times.longest_gap_ms, total_ms)
-            self.met += kept
-            self.missed += not kept
+            (self.met if kept else self.missed)[ask.priority] += 1
 
     def _likely(self, standing: Standing) -> Standing:
         """Without a promise to keep, an answer is expected to end as most do, not at the end of the context."""

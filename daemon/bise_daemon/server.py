@@ -37,6 +37,7 @@ from bise_daemon.scheduler.scheduler import Scheduler
 from bise_daemon.serving import Serving, Stage
 from bise_daemon.status import DeviceService
 from bise_daemon.systemd import ServiceManager
+from bise_daemon.telemetry.telemetry import telling
 
 logger = logging.getLogger(__name__)
 
@@ -60,9 +61,6 @@ class Server:
         manager: hears of each turn of the daemon's life.
         given: a socket that listens already at the config's address. Requests wait there while the model loads.
         reread: the config as it is written now.
-
-    Raises:
-        ConfigError: HTTP needs packages that are missing.
     """
 
     def __init__(
@@ -80,9 +78,7 @@ class Server:
         self._reread = reread or (lambda: config)
         self._loader = Loader(load, self._manager)
         self._stage = Stage(0 if given is None else config.slots + config.max_queue)
-        answering, device = Answering(self._stage, self._config), DeviceService(self._stage)
-        self._listener = Listener(self._config, answering, device, given)
-        self._http_door = http_door(config, self._stage, answering, device)
+        self._given = given
         self._refused_config = ""
         self._stopping = asyncio.Event()
         self._hurrying = asyncio.Event()
@@ -106,17 +102,23 @@ class Server:
         Raises:
             BundleError, SessionError, LoadingStalledError, CanaryError: the bundle can't be served.
             AddressInUseError, OSError: nor the address.
+            ConfigError: HTTP or telemetry needs packages that are missing.
             BaseException: what ended the engine, or the reading of memory.
         """
-        async with self._listener.listening() as address, self._http_door as self.http_address:
-            self.listening.set_result(address)
-            logger.info("listening on %s", address)
-            await self._listener.report(serving=False)
-            try:
-                if (model := await self._loader.load(self._config.now, self._stopping)) is not None:
-                    await self._serve(model)
-            finally:
-                self._manager.stopping("Stopping", _ENDING_S)
+        config, device = self._config.now, DeviceService(self._stage)
+        with telling(config, self._stage, device.status) as telemetry:
+            answering = Answering(self._stage, self._config, telemetry)
+            listener = Listener(self._config, answering, device, self._given)
+            http = http_door(config, self._stage, answering, device)
+            async with listener.listening() as address, http as self.http_address:
+                self.listening.set_result(address)
+                logger.info("listening on %s", address)
+                await listener.report(serving=False)
+                try:
+                    if (model := await self._loader.load(config, self._stopping)) is not None:
+                        await self._serve(model, listener)
+                finally:
+                    self._manager.stopping("Stopping", _ENDING_S)
 
     def reload(self) -> None:
         """Reads the config again and takes over what can change now; if anything else differs, all stays as it was."""
@@ -137,7 +139,7 @@ class Server:
             logger.info("the configuration was read again: %s", told or "nothing changed")
         self._manager.ready(self._summary(serving.model, serving.reception.level))
 
-    async def _serve(self, model: Model) -> None:
+    async def _serve(self, model: Model, listener: Listener) -> None:
         def make_engine(deliver: Deliver) -> Engine:
             make_scheduler = CheckedScheduler if self._config.now.check_integrity else Scheduler
             scheduler = make_scheduler(model.limits, model.costs)
@@ -163,7 +165,7 @@ class Server:
         try:
             await self._test(model, dispatcher)
             self._stage.serve(Serving(model, dispatcher, reception, formats))
-            await self._listener.report(serving=True)
+            await listener.report(serving=True)
             self._manager.ready(self._summary(model, reception.level))
             logger.info(
                 "serving %s: %s, loaded in %.0f ms (%.0f ms of it measuring steps), context limit %d tokens, %d slots",
@@ -177,7 +179,7 @@ class Server:
             engine_ended = asyncio.shield(asyncio.wrap_future(engine.ended))
             await _first(self._stopping.wait(), engine_ended, asyncio.shield(governing))
             self._stage.drain()
-            await self._listener.drain()
+            await listener.drain()
             if not engine.ended.done():
                 await self._drain(dispatcher)
         finally:

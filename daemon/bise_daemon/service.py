@@ -28,7 +28,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self, request: inference_pb2.GenerateRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         """Continues a prompt."""
-        async with aclosing(self._answering.generate(request, _remaining_ms(context))) as responses:
+        answer = self._answering.generate(request, _remaining_ms(context), _traceparent(context))
+        async with aclosing(answer) as responses:
             async for response in _or_abort(responses, context):
                 yield response
 
@@ -36,7 +37,8 @@ class InferenceService(inference_pb2_grpc.InferenceServicer):
         self, request: inference_pb2.ChatRequest, context: Context
     ) -> AsyncIterator[inference_pb2.GenerateResponse]:
         """Answers messages."""
-        async with aclosing(self._answering.chat(request, _remaining_ms(context))) as responses:
+        answer = self._answering.chat(request, _remaining_ms(context), _traceparent(context))
+        async with aclosing(answer) as responses:
             async for response in _or_abort(responses, context):
                 yield response
 
@@ -72,3 +74,9 @@ async def _or_abort(responses: AsyncIterator[T], context: Context) -> AsyncItera
 def _remaining_ms(context: Context) -> float | None:
     remaining_s: float | None = context.time_remaining()  # the stubs forget that there may be none
     return None if remaining_s is None else remaining_s * 1e3
+
+
+def _traceparent(context: Context) -> str | None:
+    """What the caller says of its own span; unchecked."""
+    told = [value for name, value in context.invocation_metadata() or () if name == "traceparent"]
+    return told[0] if len(told) == 1 and isinstance(told[0], str) else None

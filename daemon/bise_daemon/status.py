@@ -11,6 +11,7 @@ from bise_daemon.engine.loop import clock_ms
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.memory.governor import MemoryLevel
 from bise_daemon.memory.readers import read_memory
+from bise_daemon.scheduler.request import Priority
 from bise_daemon.serving import Stage
 from bise_daemon.wire import Context, abort
 from bise_proto.v1 import device_pb2, device_pb2_grpc
@@ -86,7 +87,10 @@ class DeviceService(device_pb2_grpc.DeviceServicer):
         status.memory_level = _MEMORY_LEVELS[reception.level]
         status.memory_pressure_some, status.memory_pressure_full = memory.pressure.some, memory.pressure.full
         status.refusals.update(reception.refusals)
-        status.budgets_met, status.budgets_missed = reception.met, reception.missed
+        status.budgets_met, status.budgets_missed = reception.met.total(), reception.missed.total()
+        for priority in Priority:
+            promises = status.promises[priority.name.lower()]
+            promises.met, promises.missed = reception.met[priority], reception.missed[priority]
         for error, accuracy in (
             (status.first_token_error, reception.first_token),
             (status.total_error, reception.total),

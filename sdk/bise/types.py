@@ -191,6 +191,14 @@ class PredictionError:
     samples: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """Requests with a stated budget that kept it, and those that did not."""
+
+    met: int = 0
+    missed: int = 0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The daemon's view of itself and of the device; counters count from its start.
@@ -205,6 +213,7 @@ class Status:
             not tell. `memory_pressure_full` is the share in which all work did.
         refusals: how many requests were refused, by reason, for instance `{"BUDGET": 3}`.
         budgets_met: requests with a stated budget that kept it; `budgets_missed` did not.
+        promises: the same by priority class, for instance `{"critical": Promises(met=3)}`.
         first_token_error: how far predicted first-token times were off; `total_error` likewise.
         step_time_ratio_p50: step times over predicted step times, as quantiles; 1 is as predicted.
         cached_tokens: prompt tokens that were not computed again.
@@ -255,3 +264,4 @@ class Status:
     requests_preempted: int = 0
     requests_expired: int = 0
     specialised: bool = False
+    promises: Mapping[str, Promises] = field(default_factory=dict, hash=False)

@@ -20,6 +20,7 @@ from bise.types import (
     Health,
     MemoryLevel,
     PredictionError,
+    Promises,
     State,
     Status,
     Timings,
@@ -214,6 +215,7 @@ _STATUS_READERS: dict[str, Callable[[Any], object]] = {
     "refusals": dict,
     "first_token_error": lambda error: _same(PredictionError, error),
     "total_error": lambda error: _same(PredictionError, error),
+    "promises": lambda promises: {name: _same(Promises, each) for name, each in promises.items()},
 }
 
 

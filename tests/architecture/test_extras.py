@@ -32,7 +32,9 @@ _DISTRIBUTIONS = {
     "onnx": "onnx",
     "onnx_ir": "onnx-ir",
     "onnxruntime": "onnxruntime",
+    "opentelemetry.proto": "opentelemetry-proto",
     "packaging": "packaging",
+    "prometheus_client": "prometheus-client",
     "pydantic": "pydantic",
     "pydantic_core": "pydantic",  # which pins it to its own version
     "rich": "rich",
@@ -50,12 +52,13 @@ _PARTS = ("bise", "bise_daemon", "bise_export", "bise_proto")
 _EXTRAS = {
     "bise.cli": ("cli",),
     "bise_daemon.http": ("http", "cpu"),
+    "bise_daemon.telemetry": ("daemon", "telemetry"),
     "bise_daemon": ("daemon", "cpu"),
     "bise_export": ("export", "cpu"),
     "bise_proto.trust": ("daemon",),  # and by export just as well
 }
 # Extras that are made of another and some more.
-_INCLUDED = {"daemon": "cli", "export": "cli", "http": "daemon"}
+_INCLUDED = {"daemon": "cli", "export": "cli", "http": "daemon", "telemetry": "daemon"}
 # Brought for a library that does not say that it needs them.
 _FOR_OTHERS = {"pyopenssl"}
 # A module that asks whether the distribution is there, and says what to install if it is not.
@@ -122,6 +125,7 @@ def test_what_is_imported_is_brought(sources: Any, project: dict[str, Any]) -> N
         ("cli", ("bise.cli",)),
         ("daemon", ("bise_daemon", "bise_proto.trust")),
         ("http", ("bise_daemon.http",)),
+        ("telemetry", ("bise_daemon",)),
         ("export", ("bise_export", "bise_proto.trust")),
     ],
 )
@@ -158,5 +162,7 @@ def test_the_constraints_pin_every_distribution_once(root: Path, project: dict[s
     pinned = re.findall(r"(?m)^([\w.-]+)==\S+", (root / "constraints.txt").read_text())
     names = [name.lower().replace("_", "-") for name in pinned]
     assert len(names) == len(set(names))
-    wanted = brought(project, None).union(*(brought(project, extra) for extra in ("daemon", "export", "cpu", "dev")))
+    wanted = brought(project, None).union(
+        *(brought(project, extra) for extra in ("daemon", "telemetry", "export", "cpu", "dev"))
+    )
     assert wanted - set(names) == set()

@@ -19,6 +19,7 @@ BENCHES = {
     "constrained": "tests.bench.constrained",
     "relay": "tests.bench.relay",
     "quality": "tests.bench.quality",
+    "telemetry": "tests.bench.telemetry",
     "promises": "tests.bench.promises.table",
 }
 

@@ -53,7 +53,7 @@ def run() -> dict[str, Any]:
     """The table, as plain values."""
     folder = models.bundle(ExportOptions(precision="int4"))
     loop = EngineLoop(folder)
-    with _daemon(folder) as (client, process):
+    with serving(folder) as (client, process):
         caller = Caller(client, process)
         figures = interleave({"engine loop": loop.ms_per_token, "SDK over unix socket": caller.ms_per_token}, ROUNDS)
     loop.close()
@@ -73,13 +73,14 @@ def run() -> dict[str, Any]:
 
 
 @contextmanager
-def _daemon(folder: Path) -> Iterator[tuple[Client, psutil.Process]]:
+def serving(folder: Path, *flags: str) -> Iterator[tuple[Client, psutil.Process]]:
+    """A daemon that guesses nothing, and a client of it."""
     with tempfile.TemporaryDirectory() as scratch:
         address = f"unix://{scratch}/bise.sock"
         config = Path(scratch, "bise.yaml")
         config.write_text("draft_tokens: 0\n", encoding="utf-8")  # as the engine loop alone
         command = [sys.executable, "-m", "bise", "serve", "--bundle", str(folder), "--listen", address]
-        settings = ["--config", str(config), "--threads", str(THREADS)]
+        settings = ["--config", str(config), "--threads", str(THREADS), *flags]
         process = subprocess.Popen([*command, *settings], stderr=subprocess.DEVNULL)
         try:
             with Client(address) as client:

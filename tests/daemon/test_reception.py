@@ -231,13 +231,13 @@ class TestSettle:
     ) -> None:
         desk = Desk()
         desk.settle(replace(ASK, **stated), **became)  # type: ignore[arg-type]
-        assert (desk.reception.met, desk.reception.missed) == (int(met), int(not met))
+        assert (desk.reception.met.total(), desk.reception.missed.total()) == (int(met), int(not met))
 
     def test_who_stated_none_counts_as_neither(self) -> None:
         desk = Desk()
         desk.settle()
         desk.settle(first_ms=None)
-        assert (desk.reception.met, desk.reception.missed) == (0, 0)
+        assert (desk.reception.met.total(), desk.reception.missed.total()) == (0, 0)
 
     def test_predictions_are_compared_with_what_became_of_them(self) -> None:
         desk = Desk()

@@ -134,6 +134,11 @@ async def test_it_knows_what_became_of_promises(stage: Stage, reception: Recepti
     told = await status(stage)
     assert dict(told.refusals) == {"MEMORY": 2, "QUEUE_FULL": 1}
     assert (told.budgets_met, told.budgets_missed) == (1, 1)
+    assert {name: (each.met, each.missed) for name, each in told.promises.items()} == {
+        "critical": (0, 0),
+        "interactive": (1, 1),
+        "background": (0, 0),
+    }
     assert (told.first_token_error.samples, told.total_error.samples) == (2, 1)
     assert (told.first_token_error.p50, told.total_error.p50) == (0.25, 0.0)
 

@@ -9,6 +9,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationIn
 
 from bise_daemon.config.address import Address, default_address, parse_address
 from bise_daemon.config.http import HttpConfig
+from bise_daemon.config.metrics import MetricsConfig
+from bise_daemon.config.otlp import OtlpConfig
+from bise_daemon.logs import LogFormat
 from bise_daemon.prefixes.config import PrefixConfigs
 
 
@@ -93,6 +96,10 @@ class DaemonConfig(BaseModel):
         120.0, gt=0, le=86400, allow_inf_nan=False, description="a number of seconds, more than 0 and up to 86400"
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="debug, info, warning or error")
+    metrics: MetricsConfig | None = Field(None, description="listen, or nothing for no metrics")
+    log_format: LogFormat = Field("auto", description="auto, plain, journal or json")
+    log_prompts: bool = Field(False, description="true or false")
+    otlp: OtlpConfig | None = Field(None, description="endpoint at least, or nothing for no export")
     check_integrity: bool = Field(False, description="true or false")
 
     @field_validator("listen")

@@ -15,7 +15,7 @@ from bise_daemon.config.validation import validated
 # Relative ones start at the file they stand in.
 _PATHS = ("bundle", "state_dir", "cache_dir")
 # What flags for settings within a section are called.
-_SECTION_FLAGS = {"http.listen": "http", "http.page": "page"}
+_SECTION_FLAGS = {"http.listen": "http", "http.page": "page", "metrics.listen": "metrics"}
 
 
 def load_config(path: Path, flags: Mapping[str, Any] | None = None, folder: Path | None = None) -> DaemonConfig:
@@ -43,6 +43,8 @@ def load_config(path: Path, flags: Mapping[str, Any] | None = None, folder: Path
     ours = {name: getattr(config, name) for name in _PATHS if name not in given}
     update: dict[str, Any] = {name: folder / value for name, value in ours.items() if value is not None}
     update["trusted_keys"] = tuple(folder / key for key in config.trusted_keys)
+    if config.otlp is not None and config.otlp.headers_file is not None:
+        update["otlp"] = config.otlp.model_copy(update={"headers_file": folder / config.otlp.headers_file})
     return config.model_copy(update=update)
 
 

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62ise_proto/v1/device.proto\x12\x07\x62ise.v1\"\x12\n\x10GetStatusRequest\")\n\x12WatchStatusRequest\x12\x13\n\x0binterval_ms\x18\x01 \x01(\r\"\x99\n\n\x06Status\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.bise.v1.Status.State\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61\x65mon_version\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\x10\n\x08uptime_s\x18\x06 \x01(\x01\x12\x0f\n\x07load_ms\x18\x07 \x01(\x01\x12\x15\n\rcontext_limit\x18\x08 \x01(\r\x12\r\n\x05slots\x18\t \x01(\r\x12\x12\n\nslots_used\x18\n \x01(\r\x12\x0e\n\x06queued\x18\x0b \x01(\r\x12\x19\n\x11kv_reserved_bytes\x18\x0c \x01(\x04\x12\x15\n\rkv_used_bytes\x18\r \x01(\x04\x12\x11\n\trss_bytes\x18\x0e \x01(\x04\x12\x16\n\x0epeak_rss_bytes\x18\x0f \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x10 \x01(\x04\x12\x19\n\x11requests_finished\x18\x11 \x01(\x04\x12\x1a\n\x12requests_cancelled\x18\x12 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x13 \x01(\x04\x12\x15\n\rprompt_tokens\x18\x14 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x15 \x01(\x04\x12\r\n\x05steps\x18\x16 \x01(\x04\x12\x17\n\x0fstep_running_ms\x18\x17 \x01(\x01\x12\x31\n\x0cmemory_level\x18\x18 \x01(\x0e\x32\x1b.bise.v1.Status.MemoryLevel\x12\x17\n\x0fkv_budget_bytes\x18\x19 \x01(\x04\x12\x15\n\rkv_idle_bytes\x18\x1a \x01(\x04\x12\x1c\n\x14memory_pressure_some\x18\x1b \x01(\x01\x12\x1c\n\x14memory_pressure_full\x18\x1c \x01(\x01\x12/\n\x08refusals\x18\x1d \x03(\x0b\x32\x1d.bise.v1.Status.RefusalsEntry\x12\x13\n\x0b\x62udgets_met\x18\x1e \x01(\x04\x12\x16\n\x0e\x62udgets_missed\x18\x1f \x01(\x04\x12\x33\n\x11\x66irst_token_error\x18  \x01(\x0b\x32\x18.bise.v1.PredictionError\x12-\n\x0btotal_error\x18! \x01(\x0b\x32\x18.bise.v1.PredictionError\x12\x1b\n\x13step_time_ratio_p50\x18\" \x01(\x01\x12\x1b\n\x13step_time_ratio_p90\x18# \x01(\x01\x12\x15\n\rcached_tokens\x18$ \x01(\x04\x12\x14\n\x0c\x64raft_tokens\x18% \x01(\x04\x12\x1d\n\x15\x61\x63\x63\x65pted_draft_tokens\x18& \x01(\x04\x12\x1a\n\x12requests_preempted\x18\' \x01(\x04\x12\x18\n\x10requests_expired\x18( \x01(\x04\x12\x13\n\x0bspecialised\x18) \x01(\x08\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"R\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07LOADING\x10\x01\x12\x0b\n\x07SERVING\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\"P\n\x0bMemoryLevel\x12\x1c\n\x18MEMORY_LEVEL_UNSPECIFIED\x10\x00\x12\n\n\x06NORMAL\x10\x01\x12\t\n\x05TIGHT\x10\x02\x12\x0c\n\x08\x43RITICAL\x10\x03\"<\n\x0fPredictionError\x12\x0b\n\x03p50\x18\x01 \x01(\x01\x12\x0b\n\x03p90\x18\x02 \x01(\x01\x12\x0f\n\x07samples\x18\x03 \x01(\r2\x80\x01\n\x06\x44\x65vice\x12\x37\n\tGetStatus\x12\x19.bise.v1.GetStatusRequest\x1a\x0f.bise.v1.Status\x12=\n\x0bWatchStatus\x12\x1b.bise.v1.WatchStatusRequest\x1a\x0f.bise.v1.Status0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1a\x62ise_proto/v1/device.proto\x12\x07\x62ise.v1\"\x12\n\x10GetStatusRequest\")\n\x12WatchStatusRequest\x12\x13\n\x0binterval_ms\x18\x01 \x01(\r\"\x8e\x0b\n\x06Status\x12$\n\x05state\x18\x01 \x01(\x0e\x32\x15.bise.v1.Status.State\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x16\n\x0e\x64\x61\x65mon_version\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x15\n\rmodel_version\x18\x05 \x01(\t\x12\x10\n\x08uptime_s\x18\x06 \x01(\x01\x12\x0f\n\x07load_ms\x18\x07 \x01(\x01\x12\x15\n\rcontext_limit\x18\x08 \x01(\r\x12\r\n\x05slots\x18\t \x01(\r\x12\x12\n\nslots_used\x18\n \x01(\r\x12\x0e\n\x06queued\x18\x0b \x01(\r\x12\x19\n\x11kv_reserved_bytes\x18\x0c \x01(\x04\x12\x15\n\rkv_used_bytes\x18\r \x01(\x04\x12\x11\n\trss_bytes\x18\x0e \x01(\x04\x12\x16\n\x0epeak_rss_bytes\x18\x0f \x01(\x04\x12\x1e\n\x16memory_available_bytes\x18\x10 \x01(\x04\x12\x19\n\x11requests_finished\x18\x11 \x01(\x04\x12\x1a\n\x12requests_cancelled\x18\x12 \x01(\x04\x12\x17\n\x0frequests_failed\x18\x13 \x01(\x04\x12\x15\n\rprompt_tokens\x18\x14 \x01(\x04\x12\x19\n\x11\x63ompletion_tokens\x18\x15 \x01(\x04\x12\r\n\x05steps\x18\x16 \x01(\x04\x12\x17\n\x0fstep_running_ms\x18\x17 \x01(\x01\x12\x31\n\x0cmemory_level\x18\x18 \x01(\x0e\x32\x1b.bise.v1.Status.MemoryLevel\x12\x17\n\x0fkv_budget_bytes\x18\x19 \x01(\x04\x12\x15\n\rkv_idle_bytes\x18\x1a \x01(\x04\x12\x1c\n\x14memory_pressure_some\x18\x1b \x01(\x01\x12\x1c\n\x14memory_pressure_full\x18\x1c \x01(\x01\x12/\n\x08refusals\x18\x1d \x03(\x0b\x32\x1d.bise.v1.Status.RefusalsEntry\x12\x13\n\x0b\x62udgets_met\x18\x1e \x01(\x04\x12\x16\n\x0e\x62udgets_missed\x18\x1f \x01(\x04\x12\x33\n\x11\x66irst_token_error\x18  \x01(\x0b\x32\x18.bise.v1.PredictionError\x12-\n\x0btotal_error\x18! \x01(\x0b\x32\x18.bise.v1.PredictionError\x12\x1b\n\x13step_time_ratio_p50\x18\" \x01(\x01\x12\x1b\n\x13step_time_ratio_p90\x18# \x01(\x01\x12\x15\n\rcached_tokens\x18$ \x01(\x04\x12\x14\n\x0c\x64raft_tokens\x18% \x01(\x04\x12\x1d\n\x15\x61\x63\x63\x65pted_draft_tokens\x18& \x01(\x04\x12\x1a\n\x12requests_preempted\x18\' \x01(\x04\x12\x18\n\x10requests_expired\x18( \x01(\x04\x12\x13\n\x0bspecialised\x18) \x01(\x08\x12/\n\x08promises\x18\x32 \x03(\x0b\x32\x1d.bise.v1.Status.PromisesEntry\x1a/\n\rRefusalsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\x1a\x42\n\rPromisesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.bise.v1.Promises:\x02\x38\x01\"R\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x0b\n\x07LOADING\x10\x01\x12\x0b\n\x07SERVING\x10\x02\x12\x0c\n\x08\x44RAINING\x10\x03\x12\n\n\x06\x46\x41ILED\x10\x04\"P\n\x0bMemoryLevel\x12\x1c\n\x18MEMORY_LEVEL_UNSPECIFIED\x10\x00\x12\n\n\x06NORMAL\x10\x01\x12\t\n\x05TIGHT\x10\x02\x12\x0c\n\x08\x43RITICAL\x10\x03\"\'\n\x08Promises\x12\x0b\n\x03met\x18\x01 \x01(\x04\x12\x0e\n\x06missed\x18\x02 \x01(\x04\"<\n\x0fPredictionError\x12\x0b\n\x03p50\x18\x01 \x01(\x01\x12\x0b\n\x03p90\x18\x02 \x01(\x01\x12\x0f\n\x07samples\x18\x03 \x01(\r2\x80\x01\n\x06\x44\x65vice\x12\x37\n\tGetStatus\x12\x19.bise.v1.GetStatusRequest\x1a\x0f.bise.v1.Status\x12=\n\x0bWatchStatus\x12\x1b.bise.v1.WatchStatusRequest\x1a\x0f.bise.v1.Status0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,20 +33,26 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_STATUS_REFUSALSENTRY']._loaded_options = None
   _globals['_STATUS_REFUSALSENTRY']._serialized_options = b'8\001'
+  _globals['_STATUS_PROMISESENTRY']._loaded_options = None
+  _globals['_STATUS_PROMISESENTRY']._serialized_options = b'8\001'
   _globals['_GETSTATUSREQUEST']._serialized_start=39
   _globals['_GETSTATUSREQUEST']._serialized_end=57
   _globals['_WATCHSTATUSREQUEST']._serialized_start=59
   _globals['_WATCHSTATUSREQUEST']._serialized_end=100
   _globals['_STATUS']._serialized_start=103
-  _globals['_STATUS']._serialized_end=1408
-  _globals['_STATUS_REFUSALSENTRY']._serialized_start=1195
-  _globals['_STATUS_REFUSALSENTRY']._serialized_end=1242
-  _globals['_STATUS_STATE']._serialized_start=1244
-  _globals['_STATUS_STATE']._serialized_end=1326
-  _globals['_STATUS_MEMORYLEVEL']._serialized_start=1328
-  _globals['_STATUS_MEMORYLEVEL']._serialized_end=1408
-  _globals['_PREDICTIONERROR']._serialized_start=1410
-  _globals['_PREDICTIONERROR']._serialized_end=1470
-  _globals['_DEVICE']._serialized_start=1473
-  _globals['_DEVICE']._serialized_end=1601
+  _globals['_STATUS']._serialized_end=1525
+  _globals['_STATUS_REFUSALSENTRY']._serialized_start=1244
+  _globals['_STATUS_REFUSALSENTRY']._serialized_end=1291
+  _globals['_STATUS_PROMISESENTRY']._serialized_start=1293
+  _globals['_STATUS_PROMISESENTRY']._serialized_end=1359
+  _globals['_STATUS_STATE']._serialized_start=1361
+  _globals['_STATUS_STATE']._serialized_end=1443
+  _globals['_STATUS_MEMORYLEVEL']._serialized_start=1445
+  _globals['_STATUS_MEMORYLEVEL']._serialized_end=1525
+  _globals['_PROMISES']._serialized_start=1527
+  _globals['_PROMISES']._serialized_end=1566
+  _globals['_PREDICTIONERROR']._serialized_start=1568
+  _globals['_PREDICTIONERROR']._serialized_end=1628
+  _globals['_DEVICE']._serialized_start=1631
+  _globals['_DEVICE']._serialized_end=1759
 # @@protoc_insertion_point(module_scope)

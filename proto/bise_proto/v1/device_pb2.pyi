@@ -18,7 +18,7 @@ class WatchStatusRequest(_message.Message):
     def __init__(self, interval_ms: _Optional[int] = ...) -> None: ...
 
 class Status(_message.Message):
-    __slots__ = ("state", "detail", "daemon_version", "model", "model_version", "uptime_s", "load_ms", "context_limit", "slots", "slots_used", "queued", "kv_reserved_bytes", "kv_used_bytes", "rss_bytes", "peak_rss_bytes", "memory_available_bytes", "requests_finished", "requests_cancelled", "requests_failed", "prompt_tokens", "completion_tokens", "steps", "step_running_ms", "memory_level", "kv_budget_bytes", "kv_idle_bytes", "memory_pressure_some", "memory_pressure_full", "refusals", "budgets_met", "budgets_missed", "first_token_error", "total_error", "step_time_ratio_p50", "step_time_ratio_p90", "cached_tokens", "draft_tokens", "accepted_draft_tokens", "requests_preempted", "requests_expired", "specialised")
+    __slots__ = ("state", "detail", "daemon_version", "model", "model_version", "uptime_s", "load_ms", "context_limit", "slots", "slots_used", "queued", "kv_reserved_bytes", "kv_used_bytes", "rss_bytes", "peak_rss_bytes", "memory_available_bytes", "requests_finished", "requests_cancelled", "requests_failed", "prompt_tokens", "completion_tokens", "steps", "step_running_ms", "memory_level", "kv_budget_bytes", "kv_idle_bytes", "memory_pressure_some", "memory_pressure_full", "refusals", "budgets_met", "budgets_missed", "first_token_error", "total_error", "step_time_ratio_p50", "step_time_ratio_p90", "cached_tokens", "draft_tokens", "accepted_draft_tokens", "requests_preempted", "requests_expired", "specialised", "promises")
     class State(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         STATE_UNSPECIFIED: _ClassVar[Status.State]
@@ -48,6 +48,13 @@ class Status(_message.Message):
         key: str
         value: int
         def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    class PromisesEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Promises
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Promises, _Mapping]] = ...) -> None: ...
     STATE_FIELD_NUMBER: _ClassVar[int]
     DETAIL_FIELD_NUMBER: _ClassVar[int]
     DAEMON_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -89,6 +96,7 @@ class Status(_message.Message):
     REQUESTS_PREEMPTED_FIELD_NUMBER: _ClassVar[int]
     REQUESTS_EXPIRED_FIELD_NUMBER: _ClassVar[int]
     SPECIALISED_FIELD_NUMBER: _ClassVar[int]
+    PROMISES_FIELD_NUMBER: _ClassVar[int]
     state: Status.State
     detail: str
     daemon_version: str
@@ -130,7 +138,16 @@ class Status(_message.Message):
     requests_preempted: int
     requests_expired: int
     specialised: bool
-    def __init__(self, state: _Optional[_Union[Status.State, str]] = ..., detail: _Optional[str] = ..., daemon_version: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., load_ms: _Optional[float] = ..., context_limit: _Optional[int] = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., queued: _Optional[int] = ..., kv_reserved_bytes: _Optional[int] = ..., kv_used_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., memory_available_bytes: _Optional[int] = ..., requests_finished: _Optional[int] = ..., requests_cancelled: _Optional[int] = ..., requests_failed: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., steps: _Optional[int] = ..., step_running_ms: _Optional[float] = ..., memory_level: _Optional[_Union[Status.MemoryLevel, str]] = ..., kv_budget_bytes: _Optional[int] = ..., kv_idle_bytes: _Optional[int] = ..., memory_pressure_some: _Optional[float] = ..., memory_pressure_full: _Optional[float] = ..., refusals: _Optional[_Mapping[str, int]] = ..., budgets_met: _Optional[int] = ..., budgets_missed: _Optional[int] = ..., first_token_error: _Optional[_Union[PredictionError, _Mapping]] = ..., total_error: _Optional[_Union[PredictionError, _Mapping]] = ..., step_time_ratio_p50: _Optional[float] = ..., step_time_ratio_p90: _Optional[float] = ..., cached_tokens: _Optional[int] = ..., draft_tokens: _Optional[int] = ..., accepted_draft_tokens: _Optional[int] = ..., requests_preempted: _Optional[int] = ..., requests_expired: _Optional[int] = ..., specialised: _Optional[bool] = ...) -> None: ...
+    promises: _containers.MessageMap[str, Promises]
+    def __init__(self, state: _Optional[_Union[Status.State, str]] = ..., detail: _Optional[str] = ..., daemon_version: _Optional[str] = ..., model: _Optional[str] = ..., model_version: _Optional[str] = ..., uptime_s: _Optional[float] = ..., load_ms: _Optional[float] = ..., context_limit: _Optional[int] = ..., slots: _Optional[int] = ..., slots_used: _Optional[int] = ..., queued: _Optional[int] = ..., kv_reserved_bytes: _Optional[int] = ..., kv_used_bytes: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., peak_rss_bytes: _Optional[int] = ..., memory_available_bytes: _Optional[int] = ..., requests_finished: _Optional[int] = ..., requests_cancelled: _Optional[int] = ..., requests_failed: _Optional[int] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., steps: _Optional[int] = ..., step_running_ms: _Optional[float] = ..., memory_level: _Optional[_Union[Status.MemoryLevel, str]] = ..., kv_budget_bytes: _Optional[int] = ..., kv_idle_bytes: _Optional[int] = ..., memory_pressure_some: _Optional[float] = ..., memory_pressure_full: _Optional[float] = ..., refusals: _Optional[_Mapping[str, int]] = ..., budgets_met: _Optional[int] = ..., budgets_missed: _Optional[int] = ..., first_token_error: _Optional[_Union[PredictionError, _Mapping]] = ..., total_error: _Optional[_Union[PredictionError, _Mapping]] = ..., step_time_ratio_p50: _Optional[float] = ..., step_time_ratio_p90: _Optional[float] = ..., cached_tokens: _Optional[int] = ..., draft_tokens: _Optional[int] = ..., accepted_draft_tokens: _Optional[int] = ..., requests_preempted: _Optional[int] = ..., requests_expired: _Optional[int] = ..., specialised: _Optional[bool] = ..., promises: _Optional[_Mapping[str, Promises]] = ...) -> None: ...
+
+class Promises(_message.Message):
+    __slots__ = ("met", "missed")
+    MET_FIELD_NUMBER: _ClassVar[int]
+    MISSED_FIELD_NUMBER: _ClassVar[int]
+    met: int
+    missed: int
+    def __init__(self, met: _Optional[int] = ..., missed: _Optional[int] = ...) -> None: ...
 
 class PredictionError(_message.Message):
     __slots__ = ("p50", "p90", "samples")

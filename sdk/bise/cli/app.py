@@ -21,6 +21,7 @@ _OWN = {
     "chat": "bise.cli.chat:chat",
     "generate": "bise.cli.generate:generate",
     "health": "bise.cli.health:health",
+    "top": "bise.cli.top:top",
     "version": "bise.cli.version:version",
 }
 

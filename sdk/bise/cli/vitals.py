@@ -45,12 +45,12 @@ def in_full(status: Status) -> list[str]:
 def _memory(status: Status) -> list[str]:
     parts = [
         str(status.memory_level),
-        f"{_size(status.memory_available_bytes)} available",
-        f"resident {_size(status.rss_bytes)}",
+        f"{size(status.memory_available_bytes)} available",
+        f"resident {size(status.rss_bytes)}",
     ]
     if status.kv_budget_bytes:
-        cache = f"cache {_size(status.kv_used_bytes)} of {_size(status.kv_budget_bytes)}"
-        parts.append(f"{cache}, {_size(status.kv_idle_bytes)} idle")
+        cache = f"cache {size(status.kv_used_bytes)} of {size(status.kv_budget_bytes)}"
+        parts.append(f"{cache}, {size(status.kv_idle_bytes)} idle")
     if status.memory_pressure_some:
         parts.append(f"pressure {status.memory_pressure_some:.0%} some, {status.memory_pressure_full:.0%} full")
     return parts
@@ -76,5 +76,6 @@ def _counts(counts: Iterable[tuple[str, int]]) -> list[str]:
     return [f"{count} {name}" for name, count in counts if count]
 
 
-def _size(size_bytes: int) -> str:
+def size(size_bytes: int) -> str:
+    """In the unit a person would say it in."""
     return f"{size_bytes / 1e9:.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:.0f} MB"

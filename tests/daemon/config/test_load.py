@@ -258,3 +258,57 @@ def test_trusted_keys_start_at_the_files_folder(file: Path) -> None:
     assert problems(file, "bundle: b\ntrusted_keys: [3]\nrequire_signature: true\nstate_dir: s\n") == [
         "bise.yaml:2: trusted_keys[0]: expected up to 16 paths of public keys in PEM, got 3"
     ]
+
+
+def test_metrics_are_scraped_from_this_machine_only(file: Path) -> None:
+    file.write_text("bundle: b\nmetrics:\n  listen: 127.0.0.1:9464\n")
+    config = load_config(file)
+    assert config.metrics is not None
+    assert config.metrics.listen == TcpAddress("127.0.0.1", 9464)
+    for value in ("0.0.0.0:9464", "9464", "127.0.0.1", "127.0.0.1:http", "unix:///run/metrics", "example.com:80"):
+        (problem,) = problems(file, f"bundle: b\nmetrics:\n  listen: {value}\n")
+        assert problem.startswith(
+            "bise.yaml:2: metrics.listen: expected a loopback address and port like 127.0.0.1:9464"
+        )
+
+
+def test_the_flag_for_metrics_goes_before_the_files(file: Path) -> None:
+    file.write_text("bundle: b\nmetrics: {listen: '127.0.0.1:1'}\n")
+    config = load_config(file, {"metrics": {"listen": "[::1]:2"}})
+    assert config.metrics is not None
+    assert config.metrics.listen == TcpAddress("::1", 2)
+    with pytest.raises(ConfigError, match=r"^--metrics: expected a loopback address"):
+        load_config(file, {"metrics": {"listen": "here"}})
+
+
+def test_an_export_has_an_endpoint_and_no_secrets(file: Path) -> None:
+    file.write_text("bundle: b\notlp: {endpoint: 'https://collector.example/otlp/', headers_file: secret}\n")
+    otlp = load_config(file).otlp
+    assert otlp is not None
+    assert str(otlp.endpoint) == "https://collector.example:443/otlp"
+    assert otlp.headers_file == file.parent / "secret"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "collector:4318",
+        "ftp://a:1",
+        "http://",
+        "http://a:b",
+        "http://u:hunter@a",
+        "http://a/?key=1",
+        "http://a b",
+        "http://[::1",
+    ],
+)
+def test_an_endpoint_that_is_none_is_told(file: Path, endpoint: str) -> None:
+    (problem,) = problems(file, f"bundle: b\notlp: {{endpoint: '{endpoint}'}}\n")
+    assert problem.startswith("bise.yaml:2: otlp.endpoint: expected http://HOST:PORT or https://HOST:PORT")
+
+
+def test_headers_do_not_travel_readable(file: Path) -> None:
+    (problem,) = problems(file, "bundle: b\notlp: {endpoint: 'http://10.0.0.1:4318', headers_file: secret}\n")
+    assert "otlp.headers_file: expected nothing beside a plain http endpoint on another machine" in problem
+    file.write_text("bundle: b\notlp: {endpoint: 'http://127.0.0.1:4318', headers_file: secret}\n")
+    assert load_config(file).otlp

@@ -1,0 +1,1 @@
+"""What the daemon tells machines: metrics, by OpenTelemetry's conventions where there are any."""

@@ -1,0 +1,1 @@
+"""What operators' tools are given, made from the daemon's table of metrics."""
