@@ -59,6 +59,8 @@ def check_conversation(conversation: Conversation) -> None:
             _check_result(message, open_calls, where)
         elif message.tool_call_id:
             raise invalid_message(f"{where}.tool_call_id", f"expected one for tools only, got one for {message.role}.")
+        if message.name:
+            check_name(message.name, f"{where}.name")
         if message.tool_calls:
             open_calls = _check_calls(message, where)
     _check_last(messages[-1], f"messages[{len(messages) - 1}]", continues=conversation.continues)
@@ -96,8 +98,6 @@ def _check_result(message: Message, open_calls: set[str], where: str) -> None:
             f"got {message.tool_call_id[:80]!r}. Send the assistant's message with its tool_calls first.",
         )
     open_calls.remove(message.tool_call_id)
-    if message.name:
-        check_name(message.name, f"{where}.name")
 
 
 def _check_last(last: Message, where: str, *, continues: bool) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bise_daemon.chat.calls.call import CallDelta
@@ -63,7 +63,9 @@ def controls(tokenizer: JsonTokenizer, token_ids: list[int]) -> list[int]:
     return [token_id for token_id in token_ids if token_id in tokenizer.special_ids]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [HERMES, LLAMA])
+@settings(max_examples=30, deadline=None)
 @given(text=fragments)
 def test_nothing_that_others_wrote_becomes_a_control_token(
     byte_level_tokenizer: JsonTokenizer, source: str, text: str

@@ -267,6 +267,7 @@ def changed(**fields: Any) -> Callable[[], Conversation]:
         (changed(tools=[], choice=ToolChoice(ToolMode.REQUIRED)), "tool_choice"),
         (changed(messages=[Message("user", "x", [TIME])]), "messages[0].tool_calls"),
         (changed(messages=[Message("user", "x", tool_call_id="1")]), "messages[0].tool_call_id"),
+        (changed(messages=[Message("user", "x", name="</s>")]), "messages[0].name"),
         (changed(messages=[USER, RESULT]), "messages[1].tool_call_id"),
         (changed(messages=[USER, Message("assistant", "", [CITY, CITY]), USER]), "messages[1].tool_calls[1].id"),
         (

@@ -36,7 +36,7 @@ class CallParser(ABC):
         self.marks = marks
         self.ended = False
         self.whole_calls = 0
-        self._begun = 0
+        self._ids: list[str] = []  # of the calls begun
         self._open: int | None = None  # the index of the call under way, once it has a name
         self._whole = False  # and it seems to be whole
         self._meant = True  # what is under way is meant as a call
@@ -117,9 +117,11 @@ class CallParser(ABC):
         if name not in self._terms.tools:
             known = ", ".join(sorted(self._terms.tools)) or "no tool: none may be called"
             raise MalformedError(f"expected one of the tools ({known}), got {name[:80]!r}")
-        self._open = self._begun
-        self._begun += 1
-        self._found.append(CallDelta(self._open, call_id if _ID.fullmatch(call_id) else self._terms.make_id(), name))
+        if call_id in self._ids or not _ID.fullmatch(call_id):
+            call_id = self._terms.make_id()
+        self._open = len(self._ids)
+        self._ids.append(call_id)
+        self._found.append(CallDelta(self._open, call_id, name))
 
     def _argue(self, text: str) -> None:
         """Adds to the arguments of the call under way."""

@@ -91,6 +91,7 @@ def check(pieces: list[Any]) -> int:
     return len(names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [TaggedCalls, LlamaCalls])
 def test_required_calls_are_read_whole_and_validate(
     byte_level_tokenizer: JsonTokenizer, kind: type[CallParser]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count, pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bise_daemon.chat.calls.call import CallDelta, Found, MalformedCall, Terms
@@ -100,6 +100,7 @@ WELL_FORMED = [
 
 
 @pytest.mark.parametrize(("kind", "pieces", "text", "calls"), WELL_FORMED)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_calls_are_found_however_an_answer_is_cut(
     kind: type[CallParser], pieces: list[str], text: str, calls: list[Call], data: st.DataObject
@@ -148,6 +149,7 @@ def test_what_is_no_call_is_told_as_such_and_never_as_text(
     assert problem in why
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [NamedCalls, ListedCalls, TaggedCalls, LlamaCalls])
 @given(
     pieces=st.lists(
@@ -185,6 +187,11 @@ def test_the_name_comes_before_the_arguments_and_these_as_they_come() -> None:
     assert target.mark(ARGS) == [CallDelta(0, "000000000", "f")]
     assert target.push('{"x"') == [CallDelta(0, arguments='{"x"')]
     assert target.push(": 1}") == [CallDelta(0, arguments=": 1}")]
+
+
+def test_an_id_is_taken_once() -> None:
+    one = [CALLS, "f", CALL_ID, "VvvODy9mT", ARGS, '{"x": 1}']
+    assert [call_id for call_id, _, _ in read(parser(NamedCalls), [*one, *one]).calls] == ["VvvODy9mT", "000000000"]
 
 
 def test_where_none_may_be_called_a_call_is_malformed() -> None:
