@@ -12,6 +12,7 @@ import numpy as np
 from bise_daemon.engine.detokenize import ByteDetokenizer, Detokenizer, StopMatcher
 from bise_daemon.engine.events import Event, Failed, Finished
 from bise_daemon.engine.generation import Generation, Piece
+from bise_daemon.engine.guide import Guide
 from bise_daemon.engine.loop import Deliver, Engine
 from bise_daemon.engine.runner import Interrupted, Logits
 from bise_daemon.engine.sampling import Sampler, SamplingParams
@@ -230,12 +231,14 @@ class Rig:
         stops: Sequence[str] = (),
         eos: Set[int] = frozenset(),
         detokenizer: Detokenizer | None = None,
+        guide: Guide | None = None,
     ) -> None:
         generation = Generation(
             Sampler(SamplingParams(), prompt),
             detokenizer or ByteDetokenizer(lambda token: f"{token} ".encode()),
             StopMatcher(stops),
             eos,
+            guide,
         )
         request = Request(name, prompt, max_tokens, deadline_ms, priority=priority, arrived_ms=self.clock.now)
         self.engine.submit(request, generation)

@@ -27,15 +27,8 @@ from bise_daemon.grammar.constraint import find_constraint
 from bise_daemon.phrases.answer import PhrasedAnswer
 from bise_daemon.phrases.chunking import to_phraser
 from bise_daemon.serving import Serving, Stage
-from bise_daemon.wire import (
-    to_accepted,
-    to_ask,
-    to_conversation,
-    to_delta,
-    to_done,
-    to_format,
-    to_sampling,
-)
+from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_format, to_sampling
+from bise_daemon.wire_chat import to_conversation
 from bise_proto.v1 import inference_pb2
 
 Encode = Callable[[Serving], Prompt]
@@ -155,21 +148,22 @@ class Answering:
             sampling.check_vocabulary(reception.capacity.vocab_size)
             phraser = to_phraser(options.chunking)
             stops = StopMatcher(options.stop)  # what is wrong is told before what there is no time for
-            format_ = to_format(options)
-            constraint = await find_constraint(serving.formats, format_, prompt.grammar)
-            shortest_tokens = 1 if constraint is None else constraint.shortest_tokens
+            form = to_format(options)
             deadline_ms = self._deadline_ms(options, remaining_ms, arrived_ms, reception.longest_step_ms)
+            within_s = (deadline_ms - clock_ms()) / 1e3
+            constraint = await find_constraint(serving.formats, form, prompt.grammar, within_s)
+            shortest_tokens = 1 if constraint is None else constraint.shortest_tokens
             admitted = reception.admit(
                 prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms, shortest_tokens)
             )
             generation = Generation(
                 Sampler(sampling, prompt.token_ids),
                 # A format says itself whether the answer begins with a space.
-                tokenizer.detokenizer(continues=continues or format_ is not None),
+                tokenizer.detokenizer(continues=continues or form is not None),
                 stops,
                 frozenset() if options.ignore_eos else tokenizer.eos_token_ids,
                 None if constraint is None else constraint.guide(admitted.grant.max_tokens),
-                prompt.calls if format_ is None else NoCalls(),
+                prompt.calls if form is None else NoCalls(),
             )
         except RequestError as error:
             reception.refused(error)

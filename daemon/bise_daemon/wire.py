@@ -12,11 +12,8 @@ from grpc_status import rpc_status
 
 from bise_daemon.admission import Ask
 from bise_daemon.chat.calls.call import CallDelta, MalformedCall
-from bise_daemon.chat.conversation import Conversation
-from bise_daemon.chat.json_object import parse_object
-from bise_daemon.chat.message import Message, Prompt, ToolCall
+from bise_daemon.chat.message import Prompt
 from bise_daemon.chat.tokenizer import Tokenizer
-from bise_daemon.chat.tool import Tool, ToolChoice, ToolMode
 from bise_daemon.engine.events import Finish, Finished
 from bise_daemon.engine.generation import Piece
 from bise_daemon.engine.sampling import Choice, SamplingParams
@@ -64,11 +61,6 @@ _FINISH_REASONS = {
     Finish.DEADLINE: inference_pb2.DEADLINE,
     Finish.TOOL_CALLS: inference_pb2.TOOL_CALLS,
 }
-_TOOL_MODES = {
-    inference_pb2.ToolChoice.AUTO: ToolMode.AUTO,
-    inference_pb2.ToolChoice.NONE: ToolMode.NONE,
-    inference_pb2.ToolChoice.REQUIRED: ToolMode.REQUIRED,
-}
 
 
 async def abort(context: Context, error: RequestError) -> NoReturn:
@@ -103,47 +95,6 @@ def _shortened(message: str) -> str:
     if len(encoded) <= _MAX_MESSAGE_BYTES:
         return encoded.decode("utf-8")
     return encoded[:_MAX_MESSAGE_BYTES].decode("utf-8", errors="ignore") + "…"
-
-
-def to_conversation(chat: inference_pb2.ChatRequest | inference_pb2.Messages) -> Conversation:
-    """What is to be answered; only JSON in it is checked here.
-
-    Raises:
-        RequestError: INVALID_MESSAGE, naming the field.
-    """
-    return Conversation(
-        [_message(message, f"messages[{index}]") for index, message in enumerate(chat.messages)],
-        [_tool(tool, f"tools[{index}]") for index, tool in enumerate(chat.tools)],
-        _tool_choice(chat.tool_choice),
-        chat.continue_final_message,
-    )
-
-
-def _message(message: inference_pb2.Message, where: str) -> Message:
-    calls = [
-        ToolCall(call.id, call.name, parse_object(call.arguments or "{}", f"{where}.tool_calls[{number}].arguments"))
-        for number, call in enumerate(message.tool_calls)
-    ]
-    return Message(message.role, message.content, calls, message.tool_call_id, message.name)
-
-
-def _tool(tool: inference_pb2.Tool, where: str) -> Tool:
-    if not tool.parameters:
-        return Tool(tool.name, tool.description)
-    return Tool(tool.name, tool.description, parse_object(tool.parameters, f"{where}.parameters"))
-
-
-def _tool_choice(choice: inference_pb2.ToolChoice) -> ToolChoice:
-    if choice.WhichOneof("choice") == "name":
-        return ToolChoice(ToolMode.REQUIRED, choice.name, choice.single)
-    if choice.mode not in _TOOL_MODES:
-        modes = ", ".join(inference_pb2.ToolChoice.Mode.keys())
-        raise RequestError(
-            Reason.INVALID_MESSAGE,
-            f"tool_choice.mode: expected one of {modes}, got {choice.mode}.",
-            numbers={"field": "tool_choice.mode"},
-        )
-    return ToolChoice(_TOOL_MODES[choice.mode], "", choice.single)
 
 
 def to_sampling(options: inference_pb2.Options, seed: int) -> SamplingParams:

@@ -30,16 +30,18 @@ if TYPE_CHECKING:
         Refused,
         Unsupported,
     )
+    from bise.messages import MalformedToolCall, Message, ToolCall, ToolCallDelta
     from bise.options import Options
     from bise.stream import AsyncStream, Stream
     from bise.talk import AsyncTalk, Talk
+    from bise.tool_loop import ToolRun
+    from bise.tools import Tool
     from bise.types import (
         Accepted,
         Delta,
         FinishReason,
         Health,
         MemoryLevel,
-        Message,
         PredictionError,
         Result,
         State,
@@ -70,6 +72,7 @@ __all__ = [
     "Health",
     "InvalidRequest",
     "LowMemory",
+    "MalformedToolCall",
     "MemoryLevel",
     "Message",
     "Options",
@@ -84,6 +87,10 @@ __all__ = [
     "Timings",
     "TokenCount",
     "TokenLogprob",
+    "Tool",
+    "ToolCall",
+    "ToolCallDelta",
+    "ToolRun",
     "Unsupported",
     "Usage",
     "__version__",
@@ -97,7 +104,10 @@ _MODULES = {
     "Stream": "stream",
     "AsyncTalk": "talk",
     "Talk": "talk",
+    "Tool": "tools",
+    "ToolRun": "tool_loop",
 }
+_MODULES |= dict.fromkeys(("MalformedToolCall", "Message", "ToolCall", "ToolCallDelta"), "messages")
 _MODULES |= dict.fromkeys(
     (
         "BiseError",

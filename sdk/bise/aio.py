@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Any, Unpack
 
@@ -14,12 +14,15 @@ from bise import wire
 from bise.address import default_url, parse
 from bise.connection import Connection, ServerStream
 from bise.errors import DaemonUnavailable, DeadlineExceeded, InvalidRequest
+from bise.messages import Conversation
 from bise.options import Options
 from bise.parsing import M, parsed, with_schema
 from bise.rpc_error import unavailable
 from bise.stream import AsyncStream
 from bise.talk import AsyncTalk
-from bise.types import Conversation, Health, Result, Status, TokenCount
+from bise.tool_loop import ToolLoop, ToolRun
+from bise.tools import ToolLike
+from bise.types import Health, Result, Status, TokenCount
 from bise_proto.v1 import device_pb2
 from bise_proto.v1 import inference_pb2 as pb
 
@@ -68,13 +71,66 @@ class AsyncClient:
         """
         return await self.stream_generate(prompt, **options).finish()
 
-    async def chat(self, messages: Conversation, **options: Unpack[Options]) -> Result:
+    async def chat(
+        self,
+        messages: Conversation,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        continue_final_message: bool = False,
+        **options: Unpack[Options],
+    ) -> Result:
         """Answers a conversation in the model's own chat format; a plain text is one user message.
+
+        Args:
+            tools: what the model may ask to be run: functions, described by their signatures and docstrings, pydantic
+                models, mappings in OpenAI's form, or `bise.Tool`s.
+            tool_choice: "auto", the default: the model answers or calls; "none": it answers; "required": it calls at
+                least one; or the name of the one it calls. Calls that it must make have arguments as described.
+            parallel_tool_calls: whether there may be several calls in an answer; by default there may.
+            continue_final_message: the last message is an assistant's, and the answer goes on from its text.
 
         Raises:
             BiseError: see `bise.errors`.
         """
-        return await self.stream_chat(messages, **options).finish()
+        chat = wire.encode_chat(messages, tools, tool_choice, parallel_tool_calls, continue_final_message)
+        return await self._stream_chat(chat, options).finish()
+
+    async def run_tools(
+        self,
+        messages: Conversation,
+        *,
+        tools: Sequence[Callable[..., Any]],
+        max_rounds: int = 8,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Unpack[Options],
+    ) -> ToolRun:
+        """As `chat`, but runs the functions the model calls, and goes on with their results until it answers.
+
+        Functions may be coroutines; others run in threads. What they raise is told to the model, as is what is wrong
+        with a malformed call. A call that is required (`tool_choice`) is so in the first round only.
+
+        Args:
+            max_rounds: answers of the model at most. Where the last still asks for calls, they are not run.
+            options: of each round, `timeout` too.
+
+        Raises:
+            BiseError: see `bise.errors`.
+        """
+        loop = ToolLoop(messages, tools, max_rounds, tool_choice)
+        while (turn := loop.turn) is not None:
+            result = await self.chat(
+                turn.messages,
+                tools=loop.tools,
+                tool_choice=turn.tool_choice,
+                parallel_tool_calls=parallel_tool_calls,
+                **options,
+            )
+            calls = loop.take(result)
+            loop.answer(await asyncio.gather(*(loop.run_async(call) for call in calls)))
+        return loop.run
 
     async def parse(self, messages: Conversation, response_model: type[M], **options: Unpack[Options]) -> M:
         """Answers a conversation with a value of a pydantic model: its schema is the answer's format.
@@ -91,28 +147,62 @@ class AsyncClient:
         request = wire.encode_prompt(prompt, self._encode(options))
         return self._answer("Generate", request, options)
 
-    def stream_chat(self, messages: Conversation, **options: Unpack[Options]) -> AsyncStream:
+    def stream_chat(
+        self,
+        messages: Conversation,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        continue_final_message: bool = False,
+        **options: Unpack[Options],
+    ) -> AsyncStream:
         """As `chat`, but the answer comes as it is made."""
-        request = pb.ChatRequest(messages=wire.encode_messages(messages), options=self._encode(options))
-        return self._answer("Chat", request, options)
+        chat = wire.encode_chat(messages, tools, tool_choice, parallel_tool_calls, continue_final_message)
+        return self._stream_chat(chat, options)
 
     def converse(
-        self, messages: Conversation = (), *, conversation_id: str = "", **options: Unpack[Options]
+        self,
+        messages: Conversation = (),
+        *,
+        conversation_id: str = "",
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Unpack[Options],
     ) -> AsyncTalk:
         """A conversation that is spoken: words are told as they are heard, and answers asked for turn by turn.
 
         Args:
             messages: what was said before: a system message, earlier turns.
             conversation_id: of one to go on with, instead of `messages`.
+            tools: of each answer, as are `tool_choice` and `parallel_tool_calls`; see `chat`.
             options: of each answer; a `timeout` is an answer's.
         """
+        chat = wire.encode_chat(messages, tools, tool_choice, parallel_tool_calls, False)
         opening = pb.Open(
-            conversation_id=conversation_id, messages=wire.encode_messages(messages), options=self._encode(options)
+            conversation_id=conversation_id,
+            messages=chat.messages,
+            options=self._encode(options),
+            tools=chat.tools,
+            # Resumed, a conversation keeps its own choice unless there is another.
+            tool_choice=None if tool_choice is None and parallel_tool_calls is None else chat.tool_choice,
         )
         return AsyncTalk(self._connection, opening, self._seconds(options.get("timeout")) + _GRACE_S)
 
-    async def count_tokens(self, prompt: Conversation, *, timeout: float | None = None) -> TokenCount:
+    async def count_tokens(
+        self,
+        prompt: Conversation,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        continue_final_message: bool = False,
+        timeout: float | None = None,
+    ) -> TokenCount:
         """How the daemon tokenizes a raw prompt (a text) or a conversation (messages); nothing is generated.
+
+        Args:
+            tools: of a conversation, as are `tool_choice` and `continue_final_message`; see `chat`.
 
         Raises:
             BiseError: see `bise.errors`.
@@ -120,7 +210,7 @@ class AsyncClient:
         request = (
             pb.CountTokensRequest(prompt=wire.encode_prompt(prompt, pb.Options()).prompt)
             if isinstance(prompt, str)
-            else pb.CountTokensRequest(chat=pb.Messages(messages=wire.encode_messages(prompt)))
+            else pb.CountTokensRequest(chat=wire.encode_chat(prompt, tools, tool_choice, None, continue_final_message))
         )
         seconds = self._seconds(timeout)
         stubs = self._connection
@@ -232,6 +322,16 @@ class AsyncClient:
 
     def _encode(self, options: Options) -> pb.Options:
         return _options.encode({**options, "timeout": self._stated(options.get("timeout"))})
+
+    def _stream_chat(self, chat: pb.Messages, options: Options) -> AsyncStream:
+        request = pb.ChatRequest(
+            messages=chat.messages,
+            options=self._encode(options),
+            tools=chat.tools,
+            tool_choice=chat.tool_choice,
+            continue_final_message=chat.continue_final_message,
+        )
+        return self._answer("Chat", request, options)
 
     def _answer(self, method: str, request: object, options: Options) -> AsyncStream:
         seconds = self._seconds(options.get("timeout")) + _GRACE_S

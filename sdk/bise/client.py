@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
-from typing import Unpack
+from typing import Any, Unpack
 
 from bise import wire
 from bise.aio import AsyncClient
 from bise.loop import LoopThread
+from bise.messages import Conversation
 from bise.options import Options
 from bise.parsing import M
 from bise.stream import Stream
 from bise.talk import Talk
-from bise.types import Conversation, Health, Result, Status, TokenCount
+from bise.tool_loop import ToolLoop, ToolRun
+from bise.tools import ToolLike
+from bise.types import Health, Result, Status, TokenCount
 
 
 class Client:
@@ -42,9 +45,48 @@ class Client:
         """As `AsyncClient.generate`."""
         return self._loop.run(self._inner.generate(prompt, **options))
 
-    def chat(self, messages: Conversation, **options: Unpack[Options]) -> Result:
+    def chat(
+        self,
+        messages: Conversation,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        continue_final_message: bool = False,
+        **options: Unpack[Options],
+    ) -> Result:
         """As `AsyncClient.chat`."""
-        return self._loop.run(self._inner.chat(messages, **options))
+        return self.stream_chat(
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            continue_final_message=continue_final_message,
+            **options,
+        ).finish()
+
+    def run_tools(
+        self,
+        messages: Conversation,
+        *,
+        tools: Sequence[Callable[..., Any]],
+        max_rounds: int = 8,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Unpack[Options],
+    ) -> ToolRun:
+        """As `AsyncClient.run_tools`, but functions run one after the other on the caller's thread."""
+        loop = ToolLoop(messages, tools, max_rounds, tool_choice)
+        while (turn := loop.turn) is not None:
+            result = self.chat(
+                turn.messages,
+                tools=loop.tools,
+                tool_choice=turn.tool_choice,
+                parallel_tool_calls=parallel_tool_calls,
+                **options,
+            )
+            loop.answer([loop.run_sync(call) for call in loop.take(result)])
+        return loop.run
 
     def parse(self, messages: Conversation, response_model: type[M], **options: Unpack[Options]) -> M:
         """As `AsyncClient.parse`."""
@@ -54,17 +96,67 @@ class Client:
         """As `generate`, but the answer comes as it is made."""
         return Stream(self._inner.stream_generate(prompt, **options), self._loop)
 
-    def stream_chat(self, messages: Conversation, **options: Unpack[Options]) -> Stream:
+    def stream_chat(
+        self,
+        messages: Conversation,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        continue_final_message: bool = False,
+        **options: Unpack[Options],
+    ) -> Stream:
         """As `chat`, but the answer comes as it is made."""
-        return Stream(self._inner.stream_chat(messages, **options), self._loop)
+        stream = self._inner.stream_chat(
+            messages,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            continue_final_message=continue_final_message,
+            **options,
+        )
+        return Stream(stream, self._loop)
 
-    def converse(self, messages: Conversation = (), *, conversation_id: str = "", **options: Unpack[Options]) -> Talk:
+    def converse(
+        self,
+        messages: Conversation = (),
+        *,
+        conversation_id: str = "",
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Unpack[Options],
+    ) -> Talk:
         """As `AsyncClient.converse`."""
-        return Talk(self._inner.converse(messages, conversation_id=conversation_id, **options), self._loop)
+        talk = self._inner.converse(
+            messages,
+            conversation_id=conversation_id,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            **options,
+        )
+        return Talk(talk, self._loop)
 
-    def count_tokens(self, prompt: Conversation, *, timeout: float | None = None) -> TokenCount:
+    def count_tokens(
+        self,
+        prompt: Conversation,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        continue_final_message: bool = False,
+        timeout: float | None = None,
+    ) -> TokenCount:
         """As `AsyncClient.count_tokens`."""
-        return self._loop.run(self._inner.count_tokens(prompt, timeout=timeout))
+        return self._loop.run(
+            self._inner.count_tokens(
+                prompt,
+                tools=tools,
+                tool_choice=tool_choice,
+                continue_final_message=continue_final_message,
+                timeout=timeout,
+            )
+        )
 
     def status(self, *, timeout: float | None = None) -> Status:
         """As `AsyncClient.status`."""

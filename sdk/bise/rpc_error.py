@@ -36,6 +36,7 @@ BY_REASON: dict[str, type[BiseError]] = {
     "INVALID_MESSAGE": InvalidRequest,
     "MESSAGE_TOO_LARGE": InvalidRequest,
     "CHAT_UNSUPPORTED": Unsupported,
+    "TOOLS_UNSUPPORTED": Unsupported,
     "BUDGET": OverBudget,
     "MEMORY": LowMemory,
     "QUEUE_FULL": Refused,

@@ -8,8 +8,9 @@ from typing import Protocol
 
 from bise.errors import BiseError, DaemonError
 from bise.loop import LoopThread
+from bise.messages import ToolCallDelta
 from bise.types import Accepted, Delta, Result, TokenLogprob
-from bise.wire import decode_accepted, decode_delta, decode_done
+from bise.wire import decode_accepted, decode_calls, decode_delta, decode_done
 from bise_proto.v1 import inference_pb2 as pb
 
 
@@ -44,6 +45,7 @@ class AsyncStream:
         self._texts: list[str] = []
         self._token_ids: list[int] = []
         self._logprobs: list[TokenLogprob] = []
+        self._calls: list[ToolCallDelta] = []
 
     @property
     def accepted(self) -> Accepted:
@@ -128,7 +130,9 @@ class AsyncStream:
             self._texts.append(delta.text)
             self._token_ids += delta.token_ids
             self._logprobs += delta.logprobs
+            self._calls += delta.tool_calls
             return delta
+        calls, malformed = decode_calls(self._calls, event.done)
         self._result = Result(
             self.text,
             *decode_done(event.done),
@@ -136,6 +140,8 @@ class AsyncStream:
             token_ids=tuple(self._token_ids),
             logprobs=tuple(self._logprobs),
             closed_early=event.done.closed_early,
+            tool_calls=calls,
+            malformed_tool_calls=malformed,
         )
         await self._expect_end()
         return None

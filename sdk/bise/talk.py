@@ -9,9 +9,9 @@ from types import TracebackType
 from bise.connection import Connection, DuplexStream
 from bise.errors import BiseError, Cancelled, DaemonError, DeadlineExceeded
 from bise.loop import LoopThread
+from bise.messages import Conversation, Message
 from bise.rpc_error import from_refused
 from bise.stream import AsyncStream, Stream
-from bise.types import Conversation, Message
 from bise.wire import decode_messages, encode_messages
 from bise_proto.v1 import inference_pb2 as pb
 

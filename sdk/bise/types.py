@@ -2,27 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
+
+from bise.messages import MalformedToolCall, Message, ToolCall, ToolCallDelta
 
 Priority = Literal["interactive", "critical", "background"]
 OnExpiry = Literal["partial", "fail"]
 OnOverflow = Literal["error", "truncate_oldest"]
 Chunking = Literal["token", "clause", "sentence"]
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One turn of a conversation; `role` is "system", "user" or "assistant"."""
-
-    role: str
-    content: str
-
-
-# A plain text is one user message.
-Conversation = str | Sequence[Message | Mapping[str, str]]
 
 
 class FinishReason(StrEnum):
@@ -33,6 +23,7 @@ class FinishReason(StrEnum):
     LENGTH = "length"  # max_tokens, or the context limit
     DEADLINE = "deadline"  # the budget ran out: the text is the best so far
     INTERRUPTED = "interrupted"  # the user spoke in between
+    TOOL_CALLS = "tool_calls"  # the model ended it, and waits for results of tools
     UNKNOWN = "unknown"  # a reason of a newer daemon
 
 
@@ -114,11 +105,15 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What an answer grew by; `text` holds whole characters only, and may be empty."""
+    """What an answer grew by; `text` holds whole characters only, and may be empty.
+
+    Pieces of calls may turn out to be of none: `Result.tool_calls` has those that are whole.
+    """
 
     text: str
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
+    tool_calls: tuple[ToolCallDelta, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +124,8 @@ class Result:
         logprobs: empty unless asked for, else one for each of `token_ids` but those that a format dictated.
         closed_early: the answer's format was closed before the model would have, since tokens or time ran out: it is
             whole, but its last values are the shortest ones that the format allows.
+        tool_calls: the calls the model made, each whole.
+        malformed_tool_calls: what it wrote for calls, but are none.
     """
 
     text: str
@@ -139,6 +136,13 @@ class Result:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[TokenLogprob, ...] = ()
     closed_early: bool = False
+    tool_calls: tuple[ToolCall, ...] = ()
+    malformed_tool_calls: tuple[MalformedToolCall, ...] = ()
+
+    @property
+    def message(self) -> Message:
+        """The answer as a turn of the conversation that goes on."""
+        return Message("assistant", self.text, self.tool_calls)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields
 from typing import Any, TypeVar
@@ -9,14 +11,14 @@ from typing import Any, TypeVar
 from grpc_health.v1 import health_pb2
 
 from bise.errors import InvalidRequest
+from bise.messages import Conversation, MalformedToolCall, Message, ToolCall, ToolCallDelta
+from bise.tools import ToolLike, describe
 from bise.types import (
     Accepted,
-    Conversation,
     Delta,
     FinishReason,
     Health,
     MemoryLevel,
-    Message,
     PredictionError,
     State,
     Status,
@@ -36,6 +38,12 @@ _FINISH_REASONS = {
     pb.LENGTH: FinishReason.LENGTH,
     pb.DEADLINE: FinishReason.DEADLINE,
     pb.INTERRUPTED: FinishReason.INTERRUPTED,
+    pb.TOOL_CALLS: FinishReason.TOOL_CALLS,
+}
+_TOOL_MODES: dict[str | None, pb.ToolChoice.Mode] = {
+    "auto": pb.ToolChoice.AUTO,
+    "none": pb.ToolChoice.NONE,
+    "required": pb.ToolChoice.REQUIRED,
 }
 _STATES = {
     device_pb2.Status.LOADING: State.LOADING,
@@ -65,11 +73,19 @@ def encode_messages(conversation: Conversation) -> list[pb.Message]:
     return [_encode_message(index, message) for index, message in enumerate(conversation)]
 
 
-def _encode_message(index: int, message: Message | Mapping[str, str]) -> pb.Message:
+def _encode_message(index: int, message: Message | Mapping[str, Any]) -> pb.Message:
     try:
         if isinstance(message, Mapping):
+            if not message.keys() & {"content", "tool_calls"}:
+                raise TypeError
             message = Message(**message)
-        return pb.Message(role=message.role, content=message.content)
+        return pb.Message(
+            role=message.role,
+            content=message.content,
+            tool_calls=[_encode_call(call) for call in message.tool_calls],
+            tool_call_id=message.tool_call_id,
+            name=message.name,
+        )
     except (TypeError, ValueError, AttributeError):
         raise InvalidRequest(
             f'messages[{index}]: expected {{"role": text, "content": text}} or a bise.Message, got {message!r:.200}',
@@ -80,7 +96,51 @@ def _encode_message(index: int, message: Message | Mapping[str, str]) -> pb.Mess
 
 def decode_messages(messages: Iterable[pb.Message]) -> tuple[Message, ...]:
     """What was said."""
-    return tuple(Message(message.role, message.content) for message in messages)
+    return tuple(
+        Message(
+            message.role,
+            message.content,
+            tuple(ToolCall(call.id, call.name, call.arguments) for call in message.tool_calls),
+            message.tool_call_id,
+            message.name,
+        )
+        for message in messages
+    )
+
+
+def _encode_call(call: ToolCall | Mapping[str, str]) -> pb.ToolCall:
+    if isinstance(call, Mapping):
+        call = ToolCall(**call)
+    return pb.ToolCall(id=call.id, name=call.name, arguments=call.arguments)
+
+
+def encode_chat(
+    conversation: Conversation,
+    tools: Sequence[ToolLike] | None,
+    tool_choice: str | None,
+    parallel_tool_calls: bool | None,
+    continue_final_message: bool,
+) -> pb.Messages:
+    """A conversation with its tools.
+
+    Raises:
+        InvalidRequest: a message, a tool or a choice that is none; the message names the field.
+    """
+    choice = pb.ToolChoice(single=parallel_tool_calls is False)
+    if tool_choice in _TOOL_MODES:
+        choice.mode = _TOOL_MODES[tool_choice]
+    elif tool_choice is not None:
+        choice.name = tool_choice
+    described = [describe(tool, f"tools[{index}]") for index, tool in enumerate(tools or ())]
+    return pb.Messages(
+        messages=encode_messages(conversation),
+        tools=[
+            pb.Tool(name=tool.name, description=tool.description, parameters=json.dumps(tool.parameters))
+            for tool in described
+        ],
+        tool_choice=choice,
+        continue_final_message=continue_final_message,
+    )
 
 
 def encode_prompt(prompt: str | Sequence[int], options: pb.Options) -> pb.GenerateRequest:
@@ -108,7 +168,8 @@ def decode_accepted(accepted: pb.Accepted) -> Accepted:
 
 def decode_delta(delta: pb.Delta) -> Delta:
     """What the answer grew by."""
-    return Delta(delta.text, tuple(delta.token_ids), tuple(map(_decode_logprob, delta.logprobs)))
+    calls = tuple(_same(ToolCallDelta, call) for call in delta.tool_calls)
+    return Delta(delta.text, tuple(delta.token_ids), tuple(map(_decode_logprob, delta.logprobs)), calls)
 
 
 def _decode_logprob(logprob: pb.TokenLogprob) -> TokenLogprob:
@@ -122,6 +183,22 @@ def decode_done(done: pb.Done) -> tuple[FinishReason, Usage, Timings]:
         _same(Usage, done.usage),
         _same(Timings, done.timings),
     )
+
+
+def decode_calls(
+    pieces: Sequence[ToolCallDelta], done: pb.Done
+) -> tuple[tuple[ToolCall, ...], tuple[MalformedToolCall, ...]]:
+    """The whole calls that pieces make, and what is malformed."""
+    begun: dict[int, ToolCallDelta] = {}
+    arguments: dict[int, str] = defaultdict(str)
+    for piece in pieces:
+        begun.setdefault(piece.index, piece)
+        arguments[piece.index] += piece.arguments
+    for malformed in done.malformed_tool_calls:
+        if malformed.HasField("index"):
+            begun.pop(malformed.index, None)
+    calls = tuple(ToolCall(first.id, first.name, arguments[index]) for index, first in begun.items())
+    return calls, tuple(MalformedToolCall(each.text, each.problem) for each in done.malformed_tool_calls)
 
 
 def decode_count(count: pb.CountTokensResponse) -> TokenCount:

@@ -14,6 +14,7 @@ _SPLIT_AT_LINES = 600
 _THINK_AT_LINES = 300
 # Modules someone has thought about at 300 lines, and why they stay whole.
 _THOUGHT_ABOUT = {
+    "bise.aio": "every call of the daemon, each of them once",
     "bise_daemon.admission": "one decision, and the refusals that explain it",
     "bise_daemon.engine.loop": "one thread's life; all of its parts work on the same state",
 }

@@ -16,6 +16,7 @@ BENCHES = {
     "decode": "tests.bench.decode",
     "client": "tests.bench.client",
     "converse": "tests.bench.converse",
+    "constrained": "tests.bench.constrained",
     "quality": "tests.bench.quality",
     "promises": "tests.bench.promises.table",
 }

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.bench.silent import Silent
+
 from bise_export.pipeline import ExportOptions, export
 
 if TYPE_CHECKING:
@@ -15,22 +17,6 @@ if TYPE_CHECKING:
 
 CACHE = Path(os.environ.get("BISE_CACHE", ".cache")).absolute()
 GGUF = CACHE / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
-
-
-class Silent:
-    """Nobody watches a bench's export."""
-
-    def step(self, name: str) -> None:
-        """Nothing."""
-
-    def warn(self, text: str) -> None:
-        """Nothing."""
-
-    def weights(self, parameters: int) -> None:
-        """Nothing."""
-
-    def advance(self, parameters: int) -> None:
-        """Nothing."""
 
 
 def bundle(options: ExportOptions) -> Path:

@@ -20,15 +20,8 @@ from bise_daemon.engine.sampling import Choice, SamplingParams
 from bise_daemon.errors import Reason, RequestError
 from bise_daemon.reception import Admitted
 from bise_daemon.scheduler.request import Priority
-from bise_daemon.wire import (
-    to_accepted,
-    to_ask,
-    to_conversation,
-    to_delta,
-    to_done,
-    to_sampling,
-    to_status,
-)
+from bise_daemon.wire import to_accepted, to_ask, to_delta, to_done, to_sampling, to_status
+from bise_daemon.wire_chat import to_conversation
 from bise_proto.v1 import inference_pb2
 
 

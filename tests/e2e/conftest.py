@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bise import Client, Result, Status
-from bise.types import Conversation
+from bise.messages import Conversation
 from running import running
 
 PATIENCE_S = 120

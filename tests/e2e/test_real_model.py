@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bise import Client, FinishReason, Result
+from bise import Client, FinishReason, Message, Result, Unsupported
 from bise_export.pipeline import ExportOptions, export
 from conftest import Quiet
 from e2e.prompts import LENGTHS, QUESTIONS
@@ -34,6 +34,24 @@ def client(daemon: RunningDaemon) -> Iterator[Client]:
     with Client(daemon.address, timeout=120) as client:
         client.wait_until_serving(timeout=60)
         yield client
+
+
+def test_a_model_that_was_not_trained_with_tools_says_so(client: Client) -> None:
+    def capital(country: str) -> str:
+        """The capital of a country."""
+        raise AssertionError(country)
+
+    with pytest.raises(Unsupported, match="a chat template without tools"):
+        client.run_tools("What is the capital of France?", tools=[capital])
+
+
+def test_an_answer_goes_on_from_a_text(client: Client) -> None:
+    asked, begun = Message("user", "What is the capital of France?"), Message("assistant", "The capital of France is")
+    shown = client.count_tokens([asked, begun], continue_final_message=True)
+    assert shown.rendered.endswith("<|im_start|>assistant\nThe capital of France is")
+    answer = client.chat([asked, begun], continue_final_message=True, max_tokens=8)
+    assert answer.text.startswith(" Paris")
+    assert answer.accepted.prompt_tokens == shown.count
 
 
 def test_the_capital_of_france(client: Client) -> None:

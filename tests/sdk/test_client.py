@@ -54,7 +54,8 @@ def test_messages_are_dicts_or_message_objects(client: Client, daemon: FakeDaemo
 
 
 @pytest.mark.parametrize(
-    "message", [{"role": "user"}, {"role": "user", "content": "x", "name": "y"}, {"role": "user", "content": 3}, 3, "a"]
+    "message",
+    [{"role": "user"}, {"role": "user", "content": "x", "nickname": "y"}, {"role": "user", "content": 3}, 3, "a"],
 )
 def test_a_message_of_another_form_is_refused_by_its_place(client: Client, message: Any) -> None:
     with pytest.raises(InvalidRequest, match=r"^messages\[1\]: expected .*, got "):

@@ -38,7 +38,7 @@ def test_what_is_no_model_is_refused_before_anything_is_sent(model: object) -> N
         pytest.raises(InvalidRequest, match=r"response_model: .* pip install 'pydantic>=2'"),
     ):
         client.parse("Who?", model)  # type: ignore[type-var]
-    assert daemon.requests == []
+    assert not daemon.requests
 
 
 def test_how_an_answer_was_closed_is_told() -> None:

@@ -135,4 +135,5 @@ def _up_to_final(text: str) -> str:
             "expected a chat template that writes the last message's content as it is, got one that does not. "
             "Leave continue_final_message out.",
         )
+    begun = begun.replace(FINAL + " ", "").replace(FINAL, "")  # where it is written more than once
     return begun if rest.startswith(" ") else begun.rstrip()

@@ -121,7 +121,8 @@ class Generation:
             growth.tokens.append(token)
             growth.pieces.append(self._piece(self._read(token), choice if token == choice.token_id else Choice(token)))
             choice = Choice(token)
-        self._sampler.remember(course.tokens[1:])
+        for token in course.tokens[1:]:
+            self._sampler.remember(token)
         growth.stopped |= self.stop_sequence is not None or self._calls.ended
 
     def finish(self) -> Piece:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bise_daemon.engine.guide import among
 from bise_daemon.errors import Reason, RequestError
 
 Float32 = NDArray[np.float32]
@@ -160,11 +161,7 @@ class Sampler:
         Raises:
             RequestError: ENGINE_FAILED, the logits hold NaN or no finite maximum.
         """
-        adjusted = self._adjust(logits) if self._adjusts else logits
-        if allowed is not None:
-            masked = np.full_like(adjusted, -np.inf)
-            np.copyto(masked, adjusted, where=allowed)
-            adjusted = masked
+        adjusted = among(self._adjust(logits) if self._adjusts else logits, allowed)
         best = int(adjusted.argmax())  # the first of equals; NaN if there is one
         if not math.isfinite(adjusted[best]):
             raise RequestError(
@@ -174,7 +171,7 @@ class Sampler:
                 numbers={"token_id": best},
             )
         token_id = best if self._random is None else self._draw(adjusted, float(adjusted[best]), self._random.random())
-        self._remember(token_id)
+        self.remember(token_id)
         if not self._params.logprobs:
             return Choice(token_id)
         log_total = _log_total(logits)
@@ -184,12 +181,8 @@ class Sampler:
             token_id, float(logits[token_id]) - log_total, [(int(id_), float(logits[id_]) - log_total) for id_ in top]
         )
 
-    def remember(self, token_ids: Sequence[int]) -> None:
-        """Takes in tokens of the answer that were not chosen here."""
-        for token_id in token_ids:
-            self._remember(token_id)
-
-    def _remember(self, token_id: int) -> None:
+    def remember(self, token_id: int) -> None:
+        """Takes in a token of the answer that was not chosen here."""
         if self._penalizes_answer:
             self._counts[token_id] = self._counts.get(token_id, 0) + 1
         if self._params.repetition_penalty != 1:

@@ -26,9 +26,9 @@ class BegunCalls:
     begins: Set[int]
     shortest_tokens: int = 1
 
-    def guide(self, max_tokens: int) -> CallGuide:  # noqa: ARG002 - it promises no end
-        """For one answer."""
-        return CallGuide(self)
+    def guide(self, max_tokens: int) -> CallGuide:
+        """For one answer of at most so many tokens."""
+        return CallGuide(self, max_tokens)
 
 
 class CallGuide:
@@ -39,8 +39,9 @@ class CallGuide:
 
     closes = False
 
-    def __init__(self, calls: BegunCalls) -> None:
+    def __init__(self, calls: BegunCalls, max_tokens: int) -> None:
         self._calls = calls
+        self._left = max_tokens
         self._guide: Guide = Free()
 
     def allowed(self, vocab_size: int) -> NDArray[np.bool_] | None:
@@ -49,7 +50,10 @@ class CallGuide:
     def take(self, token: int) -> Course:
         if token in self._calls.begins and isinstance(self._guide, Free):
             self._guide = self._calls.grammar.guide(_NO_END_TOKENS)
-        return self._guide.take(token)
+        course = self._guide.take(token)
+        fitting = course.tokens[: self._left]
+        self._left -= len(fitting)
+        return course if len(fitting) == len(course.tokens) else Course(fitting, forced=len(fitting) - 1)
 
     def close(self) -> Sequence[int]:
         return ()

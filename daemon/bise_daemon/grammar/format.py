@@ -17,7 +17,7 @@ MAX_CHOICES = 1000
 
 # As Python's and Mistral's JSON is spaced, so that what models were trained on is what they may say. With no other
 # white space, keys and brackets are forced, and none is spent on layout.
-_JSON = {
+SPACED_JSON = {
     "whitespace_flexible": False,
     "item_separator": ", ",
     "key_separator": ": ",
@@ -87,8 +87,8 @@ def _of_choices(text: str) -> str:
 
 
 _GRAMMARS: dict[Kind, Callable[[str], str]] = {
-    Kind.JSON_SCHEMA: lambda text: LLMatcher.grammar_from_json_schema(text, overrides=_JSON),  # type: ignore[arg-type]
-    Kind.JSON_OBJECT: lambda _: LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=_JSON),  # type: ignore[arg-type]
+    Kind.JSON_SCHEMA: lambda text: LLMatcher.grammar_from_json_schema(text, overrides=SPACED_JSON),  # type: ignore[arg-type]
+    Kind.JSON_OBJECT: lambda _: LLMatcher.grammar_from_json_schema('{"type": "object"}', overrides=SPACED_JSON),  # type: ignore[arg-type]
     Kind.REGEX: LLMatcher.grammar_from_regex,
     Kind.LARK: LLMatcher.grammar_from_lark,
     Kind.CHOICES: _of_choices,

@@ -26,10 +26,10 @@ _STACK_BYTES = 4 << 20
 _LOWEST_PRIORITY = 19
 
 
-def attempt(format_: Format, specials: list[bytes]) -> list[int] | str:
+def attempt(form: Format, specials: list[bytes]) -> list[int] | str:
     """The closing of a format, or what is wrong with it."""
     try:
-        grammar = format_.grammar()
+        grammar = form.grammar()
     except RequestError as error:
         return error.message
     matcher = LLMatcher(spelling(specials), grammar, log_level=0, limits=LIMITS)

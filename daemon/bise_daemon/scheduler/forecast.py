@@ -20,6 +20,7 @@ _STRIDE_PROMPT_TOKENS_BESIDE_ROWS = 64
 _STRIDE_STEPS = 128
 # While a prompt waits for streams that were promised a pace; these get ahead of it, and then there is time again.
 _HELD_UP_STEPS = 16
+_LEAST_WAIT_MS = 1e-3
 # While prompts ride along, or wait for streams that were promised a pace; these get ahead, and then there is more time.
 _RIDDEN_STEPS = 32
 # How often the ages of those that wait are looked at, as a share of `ageing_ms`; beside that, whenever one ends.
@@ -192,7 +193,12 @@ class _Ahead:
         if not (rows and self.limits.mixes):
             return costs.prefill_ms
         entries = int(sum(row.computed_tokens for row in rows))
-        return lambda tokens, context: costs.mixed_ms(tokens, context, len(rows), entries) - step_ms
+
+        def waited_ms(tokens: int, context: int) -> float:
+            # Two curves, each measured with its own noise: a mixed step can look shorter than the rows alone.
+            return max(_LEAST_WAIT_MS, costs.mixed_ms(tokens, context, len(rows), entries) - step_ms)
+
+        return waited_ms
 
     def _ride(self, rows: Sequence[Standing], along: Sequence[Standing]) -> None:
         """Decode steps with a token of some prompts, or of none, in each."""

@@ -26,6 +26,10 @@ def chat(
     address: arguments.Address = None,
     system: Annotated[str | None, typer.Option(help="What the model should know or be, before the first turn.")] = None,
     timings: arguments.Timings = False,
+    show_prompt: Annotated[
+        bool,
+        typer.Option("--show-prompt", help="What the model is given, before each answer, and how many tokens it is."),
+    ] = False,
     max_tokens: arguments.MaxTokens = None,
     on_overflow: arguments.OnOverflow = "error",
     priority: arguments.Priority = "interactive",
@@ -64,7 +68,9 @@ def chat(
     )
     console = Console(highlight=False, soft_wrap=True)
     with Client(address) as client:
-        conversation = Conversation(client, console, system=system, options=options, show_timings=timings)
+        conversation = Conversation(
+            client, console, system=system, options=options, show_timings=timings, show_prompt=show_prompt
+        )
         talk = talk_in_terminal if sys.stdin.isatty() else talk_by_lines
         talk(conversation, console)
 

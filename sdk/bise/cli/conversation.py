@@ -7,8 +7,9 @@ from rich.console import Console
 from bise.cli.timings import timings_line
 from bise.client import Client
 from bise.errors import BiseError
+from bise.messages import Message
 from bise.options import Options
-from bise.types import Accepted, FinishReason, Message, Result
+from bise.types import Accepted, FinishReason, Result
 
 _CONTROLS = dict.fromkeys([*range(0x20), *range(0x7F, 0xA0)], "\N{REPLACEMENT CHARACTER}")
 for _kept in "\n\t":
@@ -24,12 +25,20 @@ class Conversation:
     """Turns and answers. An answer that is stopped with Ctrl-C stays as far as it got."""
 
     def __init__(
-        self, client: Client, console: Console, *, system: str | None, options: Options, show_timings: bool
+        self,
+        client: Client,
+        console: Console,
+        *,
+        system: str | None,
+        options: Options,
+        show_timings: bool,
+        show_prompt: bool = False,
     ) -> None:
         self._client = client
         self._console = console
         self._options = options
         self._show_timings = show_timings
+        self._show_prompt = show_prompt
         self._opening = [Message("system", system)] if system else []
         self._last: Result | None = None
         self.messages = list(self._opening)
@@ -61,6 +70,8 @@ class Conversation:
             BiseError: there is no answer; the turn is taken back.
         """
         turn = [*self.messages, Message("user", text)]
+        if self._show_prompt:
+            self._tell_prompt(turn)
         stream = self._client.stream_chat(turn, **self._options)
         waiting = self._console.status("", spinner="dots")
         self._last = None
@@ -83,6 +94,12 @@ class Conversation:
         if self._show_timings and self._last:
             self._console.print(self.timings, style="dim")
         return self._last
+
+    def _tell_prompt(self, turn: list[Message]) -> None:
+        """The exact prompt, as the daemon renders and counts it."""
+        prompt = self._client.count_tokens(turn)
+        self._console.print(visible(prompt.rendered), style="dim", markup=False)
+        self._console.print(f"({prompt.count} tokens)", style="dim")
 
     def _tell_dropped(self, accepted: Accepted) -> None:
         """Nothing is left out silently."""

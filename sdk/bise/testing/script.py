@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from zlib import crc32
 
 from bise.errors import BiseError
-from bise.types import FinishReason, Message
+from bise.messages import MalformedToolCall, Message, ToolCall
+from bise.tools import Tool
+from bise.types import FinishReason
 
 VOCAB_SIZE = 50_000
 
@@ -64,6 +66,9 @@ class Answer:
             context limit.
         draft_tokens: told in `Usage`, as are `accepted_draft_tokens`, `forced_tokens` and `cached_tokens`.
         closed_early: told at the end.
+        tool_calls: made behind the text, each streamed as its name, then its arguments in two pieces; the answer then
+            ends for them where `finish_reason` says nothing else.
+        malformed_tool_calls: told at the end.
         error: raised by the call after the tokens.
         gate: holds each token back until the test opens it.
     """
@@ -82,6 +87,8 @@ class Answer:
     accepted_draft_tokens: int = 0
     forced_tokens: int = 0
     closed_early: bool = False
+    tool_calls: Sequence[ToolCall] = ()
+    malformed_tool_calls: Sequence[MalformedToolCall] = ()
 
     @property
     def tokens(self) -> list[str]:
@@ -96,6 +103,7 @@ class Request:
     Attributes:
         method: "Chat", "Generate" or "Converse".
         heard: of a turn of a conversation, the words that were told before its end.
+        tools: as sent; `tool_choice` is "auto", "none", "required" or the name of one.
         options: as sent, by the names and values of `bise.Options`; those at their defaults are absent.
         total_ms: the budget as sent, as are `first_token_ms` and `per_token_ms`; 0 where none is stated.
         cancelled: set when the client gave the answer up.
@@ -106,6 +114,10 @@ class Request:
     messages: tuple[Message, ...] = ()
     prompt: str = ""
     token_ids: tuple[int, ...] = ()
+    tools: tuple[Tool, ...] = ()
+    tool_choice: str = "auto"
+    parallel_tool_calls: bool = True
+    continue_final_message: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
     total_ms: int = 0
     first_token_ms: int = 0

@@ -370,3 +370,37 @@ class TestGuesses:
         request = stream(it, max_tokens=12)
         it.run()
         assert len(request.output) == 12
+
+
+class TestKnownTokens:
+    """What a format dictated is run at once."""
+
+    COSTS = LinearCosts(base_ms=10.0, token_ms=0.1, row_ms=0.1, entry_ms=0.0)
+
+    def dictating(self, known_tokens: int, costs: LinearCosts = COSTS) -> VirtualDevice:
+        limits = replace(LIMITS, known_tokens=known_tokens)
+        return VirtualDevice(Scheduler(limits, costs), script=Script(choices=5, dictated=6))
+
+    def test_who_is_alone_has_them_in_one_step_and_says_the_same(self) -> None:
+        one_by_one, at_once = self.dictating(1), self.dictating(16)
+        said = []
+        for it in (one_by_one, at_once):
+            request = stream(it, max_tokens=40)
+            it.run()
+            said.append(request.output)
+        assert said[0] == said[1]
+        assert one_by_one.steps[Verify] == 0
+        assert at_once.now < 0.6 * one_by_one.now
+
+    def test_no_step_takes_longer_than_steps_may(self) -> None:
+        it = self.dictating(16, LinearCosts(base_ms=10.0, token_ms=15.0, row_ms=0.1, entry_ms=0.0))
+        request = stream(it, max_tokens=40)
+        it.run()
+        assert len(request.output) == 40
+        assert it.journeys["stream"].longest_gap_ms <= 6 * LIMITS.step_ms
+
+    def test_a_promised_pace_is_kept(self) -> None:
+        it = self.dictating(16)
+        stream(it, max_tokens=40, per_token_ms=10.2)
+        it.run()
+        assert it.steps[Verify] == 0

@@ -139,3 +139,8 @@ def test_ctrl_c_stops_the_answer_and_keeps_the_chat(terminal: Terminal, ctrl_c_g
 
 def test_a_model_can_not_steer_the_terminal() -> None:
     assert visible("a\x1b[2Jb\tc\nd\x9b1m\x07") == "a�[2Jb\tc\nd�1m�"
+
+
+def test_the_prompt_is_shown_before_each_answer_when_asked_for(run: Run, daemon: FakeDaemon) -> None:
+    told = run("chat", "-a", daemon.address, "--show-prompt", "--system", "Be\x1b brief.", stdin="Hi\n")
+    assert told.stdout == "system: Be\N{REPLACEMENT CHARACTER} brief.\nuser: Hi\n\n(6 tokens)\nHello there\n"

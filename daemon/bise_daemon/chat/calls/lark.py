@@ -12,15 +12,8 @@ from bise_daemon.chat.calls.mistral import ListedCalls, NamedCalls
 from bise_daemon.chat.calls.parser import CallParser
 from bise_daemon.chat.calls.tagged import TaggedCalls
 from bise_daemon.chat.tool import Tool
+from bise_daemon.grammar.format import SPACED_JSON
 
-# Spaced as Python spaces JSON, which is how models saw it, and with nothing else between its parts.
-_SPACING = {
-    "whitespace_flexible": False,
-    "item_separator": ", ",
-    "key_separator": ": ",
-    "coerce_one_of": False,
-    "lenient": False,
-}
 # Of a schema that says no more than this, objects are taken to have the properties described, and no others.
 _PLAIN = frozenset({"$defs", "$schema", "description", "properties", "required", "title", "type"})
 
@@ -70,7 +63,7 @@ def grammar_of(parser: type[CallParser], tools: Sequence[Tool], *, single: bool)
 
 
 def _schema(tool: Tool) -> dict[str, Any]:
-    schema = {**tool.parameters, "type": "object", "x-guidance": _SPACING}
+    schema = {**tool.parameters, "type": "object", "x-guidance": SPACED_JSON}
     properties = tool.parameters.get("properties")
     if properties is not None and tool.parameters.keys() <= _PLAIN:
         schema["additionalProperties"] = False

@@ -68,8 +68,8 @@ _TEMPLATES = (
     _Row((CALLS, ARGS, CALL_ID), (), NamedCalls, (CALLS, CALL_ID, ARGS), CALLS),
     _Row((CALLS, ARGS), (), NamedCalls, (CALLS, ARGS), CALLS),
     _Row((CALLS,), (), ListedCalls, (CALLS,), CALLS),
-    _Row((OPENING, CLOSING, '"arguments"'), ("<function=",), TaggedCalls, (OPENING, CLOSING), OPENING),
-    _Row(('"name": ', '"parameters": '), (), LlamaCalls, (PYTHON_TAG,), ""),
+    _Row((OPENING, CLOSING, '"arguments"'), ("<function=", "<tool_calls>"), TaggedCalls, (OPENING, CLOSING), OPENING),
+    _Row(("<|start_header_id|>", '"name": ', '"parameters": '), ("<function=",), LlamaCalls, (PYTHON_TAG,), ""),
 )
 
 
