@@ -162,17 +162,31 @@ class AsyncClient:
         return self._stream_chat(chat, options)
 
     def converse(
-        self, messages: Conversation = (), *, conversation_id: str = "", **options: Unpack[Options]
+        self,
+        messages: Conversation = (),
+        *,
+        conversation_id: str = "",
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Unpack[Options],
     ) -> AsyncTalk:
         """A conversation that is spoken: words are told as they are heard, and answers asked for turn by turn.
 
         Args:
             messages: what was said before: a system message, earlier turns.
             conversation_id: of one to go on with, instead of `messages`.
+            tools: of each answer, as are `tool_choice` and `parallel_tool_calls`; see `chat`.
             options: of each answer; a `timeout` is an answer's.
         """
+        chat = wire.encode_chat(messages, tools, tool_choice, parallel_tool_calls, False)
         opening = pb.Open(
-            conversation_id=conversation_id, messages=wire.encode_messages(messages), options=self._encode(options)
+            conversation_id=conversation_id,
+            messages=chat.messages,
+            options=self._encode(options),
+            tools=chat.tools,
+            # Resumed, a conversation keeps its own choice unless there is another.
+            tool_choice=None if tool_choice is None and parallel_tool_calls is None else chat.tool_choice,
         )
         return AsyncTalk(self._connection, opening, self._seconds(options.get("timeout")) + _GRACE_S)
 

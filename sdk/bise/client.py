@@ -117,9 +117,26 @@ class Client:
         )
         return Stream(stream, self._loop)
 
-    def converse(self, messages: Conversation = (), *, conversation_id: str = "", **options: Unpack[Options]) -> Talk:
+    def converse(
+        self,
+        messages: Conversation = (),
+        *,
+        conversation_id: str = "",
+        tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
+        **options: Unpack[Options],
+    ) -> Talk:
         """As `AsyncClient.converse`."""
-        return Talk(self._inner.converse(messages, conversation_id=conversation_id, **options), self._loop)
+        talk = self._inner.converse(
+            messages,
+            conversation_id=conversation_id,
+            tools=tools,
+            tool_choice=tool_choice,
+            parallel_tool_calls=parallel_tool_calls,
+            **options,
+        )
+        return Talk(talk, self._loop)
 
     def count_tokens(
         self,

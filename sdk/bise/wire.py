@@ -97,7 +97,16 @@ def _encode_message(index: int, message: Message | Mapping[str, Any]) -> pb.Mess
 
 def decode_messages(messages: Iterable[pb.Message]) -> tuple[Message, ...]:
     """What was said."""
-    return tuple(Message(message.role, message.content) for message in messages)
+    return tuple(
+        Message(
+            message.role,
+            message.content,
+            tuple(ToolCall(call.id, call.name, call.arguments) for call in message.tool_calls),
+            message.tool_call_id,
+            message.name,
+        )
+        for message in messages
+    )
 
 
 def _encode_call(call: ToolCall | Mapping[str, str]) -> pb.ToolCall:

@@ -19,7 +19,7 @@ TOKENS = 24
 # Three times as fast as people speak, so that a run does not take all day. What follows the last word is the silence by
 # which a recognizer knows that there are no more; or nothing, where it knows otherwise.
 WORD_S = 0.1
-SILENCE_S = 0.2
+SILENCE_S = 0.5
 OPTIONS: dict[str, Any] = {"max_tokens": TOKENS, "ignore_eos": True}
 SYSTEM = {"role": "system", "content": "You are the voice of a car. Answer in one or two short sentences."}
 WORDS = [
@@ -149,9 +149,9 @@ def run() -> dict[str, Any]:
         "rounds": figures,
         "summary": summary(figures),
         "ratios": {
-            "first token, 200 ms behind the last word / decode step": ratio(figures, SILENCE, STEP),
+            "first token, a silence behind the last word / decode step": ratio(figures, SILENCE, STEP),
             "first token, right behind the last word / decode step": ratio(figures, LAST_WORD, STEP),
             "first token, sent at once / decode step": ratio(figures, AT_ONCE, STEP),
         },
-        "bars": {"first token, 200 ms behind the last word / decode step": BAR},
+        "bars": {"first token, a silence behind the last word / decode step": BAR},
     }

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from bise import AsyncClient, BiseError, Cancelled, Client, ConversationLost, DaemonError, FinishReason, OverBudget
-from bise.testing import FakeDaemon, Gate
-from bise.types import Message
+from bise import (
+    AsyncClient,
+    BiseError,
+    Cancelled,
+    Client,
+    ConversationLost,
+    DaemonError,
+    FinishReason,
+    Message,
+    OverBudget,
+    ToolCall,
+)
+from bise.testing import Answer, FakeDaemon, Gate
 
 SYSTEM = {"role": "system", "content": "Be brief."}
 
@@ -69,10 +79,21 @@ def test_a_turn_that_is_refused_is_raised_and_the_conversation_goes_on() -> None
     assert [message.content for message in daemon.requests[1].messages] == ["Then later"]
 
 
-def test_results_of_tools_may_be_a_turn(daemon: FakeDaemon, client: Client) -> None:
-    with client.converse() as talk:
-        talk.answer(messages=[{"role": "user", "content": "20 °C"}]).finish()
-    assert daemon.requests[0].messages == (Message("user", "20 °C"),)
+def weather(city: str) -> str:
+    """How warm it is."""
+    return f"20 °C in {city}"
+
+
+def test_results_of_tools_may_be_a_turn() -> None:
+    call = ToolCall("1", "weather", '{"city": "Nice"}')
+    with FakeDaemon([Answer("", tool_calls=(call,)), "Warm."]) as daemon, Client(daemon.address) as client:
+        with client.converse(tools=[weather], tool_choice="required") as talk:
+            assert talk.answer("How warm is it?").finish().tool_calls == (call,)
+            result = Message("tool", "20 °C in Nice", tool_call_id="1", name="weather")
+            assert talk.answer(messages=[result]).finish().text == "Warm."
+        first, second = daemon.requests
+    assert ([tool.name for tool in first.tools], first.tool_choice) == (["weather"], "required")
+    assert second.messages == (Message("user", "How warm is it?"), Message("assistant", tool_calls=(call,)), result)
 
 
 def test_a_conversation_can_be_resumed(client: Client) -> None:

@@ -140,7 +140,8 @@ class Exchange:
     def _answered(self, answer: asyncio.Task[None]) -> None:
         if not answer.cancelled() and (error := answer.exception()) is not None:
             self._broken = error
-            self._reading.cancel()
+            if not self._leaving:
+                self._reading.cancel()
         elif answer is self._answer:
             self._answer = None
             self._look_ahead()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -37,10 +37,8 @@ class Turn:
 class Answers(Protocol):
     """Where answers come from."""
 
-    def __call__(
-        self, turn: Turn, messages: Sequence[pb.Message], options: pb.Options
-    ) -> Iterator[pb.GenerateResponse]:
-        """The answer to a turn; `messages` end with it."""
+    def __call__(self, turn: Turn, request: pb.ChatRequest) -> Iterator[pb.GenerateResponse]:
+        """The answer to a turn, with which the request's messages end."""
         ...
 
 
@@ -69,16 +67,16 @@ class FakeConversations:
         yield pb.ConverseResponse(
             opened=pb.Opened(conversation_id=name, resumed=resumed, messages=said if resumed else ())
         )
-        yield from _Stream(self._answers, said, opening.options, requests).responses()
+        yield from _Stream(self._answers, said, opening, requests).responses()
 
 
 class _Stream:
     def __init__(
-        self, answers: Answers, said: list[pb.Message], options: pb.Options, requests: Iterable[pb.ConverseRequest]
+        self, answers: Answers, said: list[pb.Message], opening: pb.Open, requests: Iterable[pb.ConverseRequest]
     ) -> None:
         self._answers = answers
         self._said = said
-        self._options = options
+        self._asked = pb.ChatRequest(options=opening.options, tools=opening.tools, tool_choice=opening.tool_choice)
         self._requests = requests
         self._turns: queue.SimpleQueue[Turn | pb.Interrupt | None] = queue.SimpleQueue()
         self._last = Turn(pb.EndOfTurn(), ())
@@ -114,18 +112,25 @@ class _Stream:
         messages = [*self._said, *turn.end.messages]
         if turn.end.text or not turn.end.messages:
             messages.append(pb.Message(role="user", content=turn.end.text))
-        text, done = "", pb.Done(finish_reason=pb.INTERRUPTED)
+        request = pb.ChatRequest(messages=messages)
+        request.MergeFrom(self._asked)
+        answer, calls = pb.Message(role="assistant"), dict[int, pb.ToolCall]()
+        done = pb.Done(finish_reason=pb.INTERRUPTED)
         try:
-            for event in self._answers(turn, messages, self._options):
+            for event in self._answers(turn, request):
                 if event.HasField("accepted"):
                     yield pb.ConverseResponse(accepted=event.accepted)
                 elif event.HasField("delta"):
-                    text += event.delta.text
+                    answer.content += event.delta.text
+                    for piece in event.delta.tool_calls:
+                        call = calls.setdefault(piece.index, pb.ToolCall(id=piece.id, name=piece.name))
+                        call.arguments += piece.arguments
                     yield pb.ConverseResponse(delta=event.delta)
                 else:
                     done = event.done
         except BiseError as error:
             yield pb.ConverseResponse(refused=refused(error))
             return
-        self._said[:] = [*messages, pb.Message(role="assistant", content=text)]
+        answer.tool_calls.extend(calls.values())
+        self._said[:] = [*messages, answer]
         yield pb.ConverseResponse(done=done)

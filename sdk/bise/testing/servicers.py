@@ -4,26 +4,21 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from itertools import islice
-from typing import Any
 
 import grpc
-from google.protobuf import json_format
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bise.errors import BiseError, ContextOverflow, DaemonError, DeadlineExceeded
-from bise.messages import Message, ToolCall
-from bise.options import CHOICES, UNITS
 from bise.testing.conversing import FakeConversations, Turn
 from bise.testing.outcome import abort
+from bise.testing.recording import record, record_chat
 from bise.testing.script import Answer, Request, token_id, tokenize
 from bise.testing.watched import Watched
-from bise.tools import Tool
 from bise.types import FinishReason, Health, MemoryLevel, State, Status
 from bise_proto.v1 import device_pb2, device_pb2_grpc, inference_pb2_grpc
 from bise_proto.v1 import inference_pb2 as pb
@@ -54,8 +49,6 @@ _HEALTH = {
     Health.NOT_SERVING: health_pb2.HealthCheckResponse.NOT_SERVING,
     Health.UNKNOWN: health_pb2.HealthCheckResponse.UNKNOWN,
 }
-_WORDS = {name: {number: word for word, number in words.items()} for name, words in CHOICES.items()}
-_UNITS = {number: word for word, number in UNITS.items()}
 _FIXED_LOGPROB = -0.5
 _DEFAULT_INTERVAL_MS = 1_000
 
@@ -106,19 +99,12 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         self._conversations = FakeConversations(self._turn)
 
     def Generate(self, request: pb.GenerateRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
-        recorded = _record("Generate", request.options, prompt=request.prompt, ids=tuple(request.token_ids.ids))
+        recorded = record("Generate", request.options, prompt=request.prompt, ids=tuple(request.token_ids.ids))
         prompt_tokens = len(request.token_ids.ids) or len(tokenize(request.prompt))
         yield from self._answer(recorded, request.options, prompt_tokens, context)
 
     def Chat(self, request: pb.ChatRequest, context: grpc.ServicerContext) -> Iterator[pb.GenerateResponse]:
-        recorded = replace(
-            _record("Chat", request.options),
-            messages=tuple(map(_message, request.messages)),
-            tools=tuple(Tool(tool.name, tool.description, json.loads(tool.parameters)) for tool in request.tools),
-            tool_choice=request.tool_choice.name or pb.ToolChoice.Mode.Name(request.tool_choice.mode).lower(),
-            parallel_tool_calls=not request.tool_choice.single,
-            continue_final_message=request.continue_final_message,
-        )
+        recorded = record_chat("Chat", request)
         yield from self._answer(recorded, request.options, len(tokenize(_render(request.messages))), context)
 
     def CountTokens(self, request: pb.CountTokensRequest, context: grpc.ServicerContext) -> pb.CountTokensResponse:
@@ -136,14 +122,9 @@ class FakeInference(inference_pb2_grpc.InferenceServicer):
         except BiseError as error:
             abort(context, error)
 
-    def _turn(self, turn: Turn, messages: Sequence[pb.Message], options: pb.Options) -> Iterator[pb.GenerateResponse]:
-        recorded = replace(
-            _record("Converse", options),
-            messages=tuple(Message(each.role, each.content) for each in messages),
-            heard=turn.heard,
-            cancelled=turn.interrupted,
-        )
-        answer, events = self._begin(recorded, options, len(tokenize(_render(messages))))
+    def _turn(self, turn: Turn, request: pb.ChatRequest) -> Iterator[pb.GenerateResponse]:
+        recorded = replace(record_chat("Converse", request), heard=turn.heard, cancelled=turn.interrupted)
+        answer, events = self._begin(recorded, request.options, len(tokenize(_render(request.messages))))
         turn.gate = answer.gate
         try:
             yield from events
@@ -290,32 +271,6 @@ def _calls(answer: Answer) -> Iterator[pb.GenerateResponse]:
             pb.ToolCallDelta(index=index, arguments=call.arguments[middle:]),
         ):
             yield pb.GenerateResponse(delta=pb.Delta(tool_calls=[piece]))
-
-
-def _message(message: pb.Message) -> Message:
-    calls = tuple(ToolCall(call.id, call.name, call.arguments) for call in message.tool_calls)
-    return Message(message.role, message.content, calls, message.tool_call_id, message.name)
-
-
-def _record(method: str, options: pb.Options, *, prompt: str = "", ids: tuple[int, ...] = ()) -> Request:
-    sent = json_format.MessageToDict(options, preserving_proto_field_name=True)
-    sampling = {field.name: value for field, value in options.sampling.ListFields()}
-    if "logit_bias" in sampling:
-        sampling["logit_bias"] = dict(sampling["logit_bias"])
-    chosen: dict[str, object] = {name: words[getattr(options, name)] for name, words in _WORDS.items() if name in sent}
-    if options.HasField("chunking"):
-        chosen["chunking"] = _UNITS[options.chunking.unit]
-    if options.chunking.max_wait_ms:
-        chosen["max_wait"] = options.chunking.max_wait_ms / 1000
-    plain = {name: value for name, value in sent.items() if name not in ("budget", "sampling", "format", "chunking")}
-    budget = {field.name: value for field, value in options.budget.ListFields()}
-    return Request(method, prompt=prompt, token_ids=ids, options=plain | _format(sent) | sampling | chosen, **budget)
-
-
-def _format(sent: Mapping[str, Any]) -> dict[str, Any]:
-    """The format by the option's name."""
-    given = dict(sent.get("format", {}))
-    return {"choices": given["choices"].get("texts", [])} if "choices" in given else given
 
 
 def _render(messages: Iterable[pb.Message]) -> str:
