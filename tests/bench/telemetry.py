@@ -35,7 +35,7 @@ def run() -> dict[str, Any]:
     scrape_ms = []
     for _ in range(PAIRS):
         listen = f"127.0.0.1:{_free_port()}"
-        with serving(folder) as (quiet, _), serving(folder, "--metrics", listen) as (told, daemon):
+        with serving(folder) as (quiet, _, _), serving(folder, "--metrics", listen) as (told, _, daemon):
 
             def scraped(client: Client = told, url: str = f"http://{listen}/metrics") -> float:
                 with _scraping(url):
