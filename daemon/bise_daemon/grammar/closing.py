@@ -22,7 +22,7 @@ from bise_daemon.grammar.spelling import FIRST_SPECIAL
 MOST_BYTES = 16_384
 # Other ways that are tried, each in some 20 µs: where a format is tried, and while others wait for their next tokens.
 TRIES_APART = 2_000
-TRIES_BETWEEN_STEPS = 100
+TRIES_BETWEEN_STEPS = 40
 # An end of so many bytes needs no shorter one.
 _SHORT_BYTES = 32
 # Inside of a JSON string more bytes than this may follow, at a value's beginning fewer.
@@ -55,18 +55,18 @@ _MOST_BRANCHES = 40
 _REPEATED = 0.1
 
 
-def find_closing(matcher: LLMatcher, most_tries: int) -> list[int] | None:
+def find_closing(matcher: LLMatcher, most_tries: int = TRIES_BETWEEN_STEPS) -> list[int] | None:
     """A short way from where a matcher stands to an end, in tokens of the spelling; None when none was found.
 
-    First the way that looks best at each place; where that is long or leads nowhere, other ways, those that differ
-    least from it first. It is short, not always the shortest.
+    First the way that looks best at each place; where that leads nowhere, or is long and there is time, other ways,
+    those that differ least from it first. It is short, not always the shortest.
 
     Args:
         matcher: over the spelling; left where it stands.
         most_tries: of other ways.
     """
     straight = _straight(matcher.deep_copy(), 10 * most_tries)
-    if straight is not None and len(straight) <= _SHORT_BYTES:
+    if straight is not None and (len(straight) <= _SHORT_BYTES or most_tries < TRIES_APART):
         return straight
     around = _around(matcher, most_tries)
     found = [way for way in (straight, around) if way is not None]

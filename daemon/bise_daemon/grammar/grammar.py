@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from bise_daemon.engine.guide import Course
 from bise_daemon.errors import Reason, RequestError
-from bise_daemon.grammar.closing import TRIES_BETWEEN_STEPS, find_closing, rest_of_closing
+from bise_daemon.grammar.closing import find_closing, rest_of_closing
 from bise_daemon.grammar.vocabulary import Vocabulary
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Grammar:
     """What `compile_format` makes of a format; shared by all answers in it.
 
@@ -24,6 +24,7 @@ class Grammar:
         bytes: the same over bytes.
         closing: the short answer that was found, over bytes.
         shortest_tokens: its tokens: a grant of fewer could leave an answer that is not whole.
+        broken: an answer could not follow it; what its answers share may be worn out.
     """
 
     vocabulary: Vocabulary
@@ -31,6 +32,7 @@ class Grammar:
     bytes: LLMatcher
     closing: list[int]
     shortest_tokens: int
+    broken: bool = False
 
     def guide(self, max_tokens: int) -> GrammarGuide:
         """For one answer of at most so many tokens, not fewer than the shortest."""
@@ -48,6 +50,7 @@ class GrammarGuide:
 
     def __init__(self, grammar: Grammar, max_tokens: int) -> None:
         assert max_tokens >= grammar.shortest_tokens, (max_tokens, grammar.shortest_tokens)
+        self._grammar = grammar
         self._vocabulary = grammar.vocabulary
         self._tokens = grammar.tokens.deep_copy()
         self._bytes = grammar.bytes.deep_copy()
@@ -103,7 +106,7 @@ class GrammarGuide:
 
     def _follow(self, tokens: LLMatcher, spelled: LLMatcher, some: Sequence[int]) -> None:
         if not (tokens.consume_tokens(list(some)) and spelled.consume_tokens(self._vocabulary.spell(some))):
-            raise _failed(tokens.get_error() or spelled.get_error())
+            raise self._failed(tokens.get_error() or spelled.get_error())
 
     def _closing_behind(self, matcher: LLMatcher, left_tokens: int) -> list[int] | None:
         """An end within `left_tokens`; mostly what is left of the one known before, at most all of it."""
@@ -112,7 +115,7 @@ class GrammarGuide:
         rest = rest_of_closing(matcher, self._closing)
         if rest is not None and self._fits(rest, left_tokens):
             return rest
-        found = find_closing(matcher, TRIES_BETWEEN_STEPS)
+        found = find_closing(matcher)
         return found if found is not None and self._fits(found, left_tokens) else None
 
     def _fits(self, closing: Sequence[int], left_tokens: int) -> bool:
@@ -121,12 +124,12 @@ class GrammarGuide:
 
     def _check(self) -> None:
         if self._tokens.is_error():
-            raise _failed(self._tokens.get_error())
+            raise self._failed(self._tokens.get_error())
 
-
-def _failed(problem: str) -> RequestError:
-    return RequestError(
-        Reason.ENGINE_FAILED,
-        f"format: expected a grammar that can be followed, got: {problem.splitlines()[0]:.300}. Simplify it.",
-        numbers={"field": "format"},
-    )
+    def _failed(self, problem: str) -> RequestError:
+        self._grammar.broken = True
+        return RequestError(
+            Reason.ENGINE_FAILED,
+            f"format: expected a grammar that can be followed, got: {' '.join(problem.split()):.300}. Simplify it.",
+            numbers={"field": "format"},
+        )

@@ -83,10 +83,11 @@ def test_text_that_spells_a_special_token_stays_text(compiled: Compile, tokenize
 
 
 def test_a_grammar_that_breaks_on_the_way_ends_its_answer_by_name(compiled: Compile, tokenizer: WordTokenizer) -> None:
-    guide = compiled(regex="a*").guide(9)
+    grammar = compiled(regex="a*")
     with pytest.raises(RequestError, match="format: expected a grammar that can be followed") as failure:
-        guide.take(ord("b"))
+        grammar.guide(9).take(ord("b"))
     assert failure.value.reason is Reason.ENGINE_FAILED
+    assert grammar.broken
 
 
 def test_answers_share_nothing_but_the_grammar(compiled: Compile, tokenizer: WordTokenizer) -> None:
