@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import replace
 
 from google.protobuf import message as protobuf
@@ -18,6 +17,7 @@ from bise_daemon.chat.conversation import Conversation
 from bise_daemon.chat.message import Message, Prompt
 from bise_daemon.chat.truncation import truncate_oldest
 from bise_daemon.config.live import LiveConfig
+from bise_daemon.deadline import cancelled_after, deadline_ms
 from bise_daemon.engine.detokenize import StopMatcher
 from bise_daemon.engine.dispatcher import Answer
 from bise_daemon.engine.events import Event, Failed, Finish, Finished
@@ -41,11 +41,6 @@ Responses = AsyncGenerator[inference_pb2.GenerateResponse, None]
 
 # Tokenizing this much takes about a millisecond; more of it must not hold up other calls.
 _INLINE_BYTES = 4096
-# A partial answer must be on its way before the caller's own deadline cuts the line: this, and one step, before it. For
-# callers who have time it is a hundredth of it: a neighbour that takes the cores delays both, and within half an hour
-# beside one 52 of 5,759 calls were cut off without their answer (`python -m tests.bench.soak`).
-_DEADLINE_MARGIN_MS = 20.0
-_DEADLINE_MARGIN_SHARE, _MOST_DEADLINE_MARGIN_MS = 0.01, 500.0
 # An answer that has ended must be read within this.
 _READING_GRACE_MS = 5000.0
 
@@ -166,12 +161,14 @@ class Answering:
             phraser = to_phraser(options.chunking)
             stops = StopMatcher(options.stop)  # what is wrong is told before what there is no time for
             form = to_format(options)
-            deadline_ms = self._deadline_ms(options, remaining_ms, arrived_ms, reception.longest_step_ms)
-            within_s = (deadline_ms - clock_ms()) / 1e3
+            ends_ms = deadline_ms(
+                options.budget, remaining_ms, arrived_ms, reception.longest_step_ms, self._default_timeout_ms
+            )
+            within_s = (ends_ms - clock_ms()) / 1e3
             constraint = await find_constraint(serving.formats, form, prompt.grammar, within_s)
             shortest_tokens = 1 if constraint is None else constraint.shortest_tokens
             admitted = reception.admit(
-                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, deadline_ms, shortest_tokens)
+                prompt.token_ids, to_ask(options, len(prompt.token_ids), arrived_ms, ends_ms, shortest_tokens)
             )
             generation = Generation(
                 Sampler(sampling, prompt.token_ids),
@@ -186,7 +183,7 @@ class Answering:
             reception.refused(error)
             raise
         job = admitted.request(secrets.token_hex(8), prompt.token_ids)
-        with _cancelled_after(deadline_ms + _READING_GRACE_MS), serving.dispatcher.submit(job, generation) as answer:
+        with cancelled_after(ends_ms + _READING_GRACE_MS), serving.dispatcher.submit(job, generation) as answer:
             malformed: list[MalformedCall] = []
             yield to_accepted(job, admitted, prompt, reception.capacity.context_limit, sampling.seed)
             events = answer if phraser is None else PhrasedAnswer(answer, phraser, clock_ms)
@@ -221,15 +218,6 @@ class Answering:
             responses = request_log.logged(operation, request, responses, prompts=log_prompts)
         return self._telemetry.watched(operation, responses, traceparent)
 
-    def _deadline_ms(
-        self, options: inference_pb2.Options, remaining_ms: float | None, arrived_ms: float, step_ms: float
-    ) -> float:
-        """The earlier of the budget's end and the call's own deadline, on the engine's clock."""
-        ends = [] if remaining_ms is None else [arrived_ms + usable_ms(remaining_ms, step_ms)]
-        if options.budget.HasField("total_ms"):
-            ends.append(arrived_ms + options.budget.total_ms)
-        return min(ends, default=arrived_ms + self._default_timeout_ms)
-
     @property
     def _default_timeout_ms(self) -> float:
         return self._config.now.default_timeout_s * 1e3
@@ -259,16 +247,6 @@ class Answering:
             )
 
 
-def usable_ms(remaining_ms: float, step_ms: float) -> float:
-    """How much of the time until a call's own deadline its answer may take; it may be less than nothing.
-
-    Args:
-        step_ms: the longest step.
-    """
-    share_ms = min(_DEADLINE_MARGIN_SHARE * remaining_ms, _MOST_DEADLINE_MARGIN_MS)
-    return remaining_ms - max(_DEADLINE_MARGIN_MS + step_ms, share_ms)
-
-
 def _chat_prompt(serving: Serving, request: inference_pb2.ChatRequest) -> Prompt:
     conversation = to_conversation(request)
     if request.options.on_overflow == inference_pb2.TRUNCATE_OLDEST:
@@ -285,18 +263,6 @@ def _shortened(serving: Serving, conversation: Conversation, least_tokens: int) 
     most_tokens = serving.reception.capacity.context_limit - least_tokens
     left = truncate_oldest(conversation.messages, lambda some: len(encode(some).token_ids), most_tokens)
     return replace(encode(left.messages), dropped_messages=left.dropped_messages, dropped_tokens=left.dropped_tokens)
-
-
-@contextmanager
-def _cancelled_after(end_ms: float) -> Iterator[None]:
-    """Cancels the call at `end_ms` on the engine's clock: one whose caller never reads must not keep its place."""
-    task = asyncio.current_task()
-    assert task is not None
-    timer = asyncio.get_running_loop().call_later(max(0.0, end_ms - clock_ms()) / 1e3, task.cancel)
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def _pieces(events: Sequence[Event]) -> list[Piece]:

@@ -23,7 +23,7 @@ from bise import (
     Refused,
 )
 from bise_daemon import server as server_module
-from bise_daemon.answering import usable_ms
+from bise_daemon.deadline import usable_ms
 from bise_daemon.memory.fit import reserve_bytes
 from bise_daemon.memory.governor import Rules
 from bise_daemon.memory.readers import read_memory

@@ -16,6 +16,7 @@ _FINISH_REASONS = {
     inference_pb2.STOP_SEQUENCE: "stop",
     inference_pb2.LENGTH: "length",
     inference_pb2.DEADLINE: "length",
+    inference_pb2.INTERRUPTED: "stop",
     inference_pb2.TOOL_CALLS: "tool_calls",
 }
 # JSON has no infinity; OpenAI writes this.

@@ -26,6 +26,9 @@ STATUS_CODES = {
     Reason.LOADING: 503,
     Reason.ENGINE_FAILED: 500,
     Reason.DEADLINE: 504,
+    # Of spoken conversations, which this door has none of.
+    Reason.CONVERSATION_LOST: 404,
+    Reason.CONVERSATION_MOVED: 409,
 }
 # Where OpenAI has a word of its own that clients look for.
 _CODES = {"CONTEXT_OVERFLOW": "context_length_exceeded", "UNKNOWN_MODEL": "model_not_found"}

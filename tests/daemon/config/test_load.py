@@ -268,7 +268,7 @@ def test_metrics_are_scraped_from_this_machine_only(file: Path) -> None:
     for value in ("0.0.0.0:9464", "9464", "127.0.0.1", "127.0.0.1:http", "unix:///run/metrics", "example.com:80"):
         (problem,) = problems(file, f"bundle: b\nmetrics:\n  listen: {value}\n")
         assert problem.startswith(
-            "bise.yaml:2: metrics.listen: expected a loopback address and port like 127.0.0.1:9464"
+            "bise.yaml:3: metrics.listen: expected a loopback address and port like 127.0.0.1:9464"
         )
 
 
