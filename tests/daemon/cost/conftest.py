@@ -57,10 +57,10 @@ class FormulaDevice:
         self._pass(self.chunk_ms(len(tokens), read))
         return np.zeros((int(samples), 1), np.float32)
 
-    def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
+    def verify(self, slot: int, start: int, tokens: Sequence[int], num_logits: int) -> Logits:
         read = self._write(slot, start, len(tokens))
         self._pass(self.rows_ms(len(tokens), verified_entries(len(tokens), read)))
-        return np.zeros((len(tokens), 1), np.float32)
+        return np.zeros((num_logits, 1), np.float32)
 
     def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
         read = sum(self._write(first_slot + row, position, 1) for row, position in enumerate(positions))
