@@ -32,7 +32,7 @@ class MarkingRunner:
                 self._cache.rows(layer, part, slot, 1)[0, :, start : start + len(tokens)] = marks[:, None]
         return np.empty((0, 1), np.float32)
 
-    def verify(self, slot: int, start: int, tokens: Sequence[int]) -> Logits:
+    def verify(self, slot: int, start: int, tokens: Sequence[int], num_logits: int) -> Logits:
         raise AssertionError("a prefix has no guesses")
 
     def decode(self, first_slot: int, tokens: Sequence[int], positions: Sequence[int]) -> Logits:
