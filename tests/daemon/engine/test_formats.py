@@ -25,6 +25,8 @@ class Dictation:
         breaks_after: tokens until it can't be followed any more.
     """
 
+    closes = True
+
     def __init__(
         self,
         prompt: Sequence[int] = PROMPT,
