@@ -19,6 +19,7 @@ import pytest
 from bise import Client, Status
 from bise_daemon.config.daemon import DaemonConfig
 from bise_daemon.config.problem import ConfigError
+from bise_daemon.loading import Loading
 from bise_daemon.models.model import Model, load_model
 from bise_daemon.socket_lock import AddressInUseError
 from daemon.http.conftest import HTTP
@@ -121,9 +122,9 @@ def test_who_never_reads_keeps_no_slot(daemon: RunningDaemon, client: Client, st
 def test_what_is_asked_before_the_model_is_there_is_to_be_asked_again(tiny_bundle: Path, tmp_path: Path) -> None:
     waiting = threading.Event()
 
-    def load(config: DaemonConfig) -> Model:
+    def load(config: DaemonConfig, loading: Loading) -> Model:
         assert waiting.wait(_PATIENCE_S)
-        return load_model(config)
+        return load_model(config, loading)
 
     with running(tiny_bundle, tmp_path, load=load, http=HTTP) as daemon:
         try:
@@ -176,8 +177,8 @@ class Broken:
 
 
 def test_an_engine_that_breaks_ends_a_stream_with_an_error(tiny_bundle: Path, tmp_path: Path) -> None:
-    def load(config: DaemonConfig) -> Model:
-        model = load_model(config)
+    def load(config: DaemonConfig, loading: Loading) -> Model:
+        model = load_model(config, loading)
         return replace(model, session=Broken(model))  # type: ignore[arg-type]  # as much as the engine needs
 
     def ask_for_much() -> None:

@@ -19,6 +19,7 @@ from selenium.webdriver.support.wait import WebDriverWait
 
 from bise import Client
 from bise_daemon.config.daemon import DaemonConfig
+from bise_daemon.loading import Loading
 from bise_daemon.models.model import Model, load_model
 from daemon.http.conftest import HTTP
 from running import RunningDaemon, running
@@ -56,8 +57,8 @@ def gate() -> threading.Event:
 def daemon(
     tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory, gate: threading.Event
 ) -> Iterator[RunningDaemon]:
-    def load(config: DaemonConfig) -> Model:
-        model = load_model(config)
+    def load(config: DaemonConfig, loading: Loading) -> Model:
+        model = load_model(config, loading)
         return replace(model, session=Gated(model, gate))  # type: ignore[arg-type]  # as much as the engine needs
 
     # A guess would be no decode step.
