@@ -86,6 +86,7 @@ async def _stall(loading: Loading) -> None:
 def _run(work: Callable[[], Model]) -> Future[Model]:
     """On a thread that keeps no process from ending."""
     done: Future[Model] = Future()
+    done.set_running_or_notify_cancel()  # who waits may give up; the thread still has somewhere to put what it made
 
     def run() -> None:
         try:
