@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,15 +152,27 @@ def test_leaving_a_stream_frees_its_slot(client: Client) -> None:
     assert client.status().requests_cancelled == before + 1
 
 
+# What a step takes may change fourfold from one call to the next where neighbours come and go.
+_TRIES = 8
+
+
 def test_a_budget_is_promised_with_as_many_tokens_as_it_has_time_for(client: Client) -> None:
-    alone = client.generate([5, 6, 7], ignore_eos=True)
-    allowed_ms = alone.accepted.predicted_total_ms / 4
-    with client.stream_generate([5, 6, 7], ignore_eos=True, timeout=allowed_ms / 1e3) as stream:
-        accepted = stream.accepted
-        result = stream.finish()
-    assert 1 <= accepted.granted_max_tokens < alone.accepted.granted_max_tokens
-    assert accepted.predicted_first_token_ms <= accepted.predicted_total_ms <= allowed_ms + 1
-    assert result.token_ids == alone.token_ids[: len(result.token_ids)]
+    granted = []
+    for _ in range(_TRIES):
+        alone = client.generate([5, 6, 7], ignore_eos=True)
+        allowed_ms = alone.accepted.predicted_total_ms / 4
+        with (
+            suppress(OverBudget),
+            client.stream_generate([5, 6, 7], ignore_eos=True, timeout=allowed_ms / 1e3) as stream,
+        ):
+            accepted = stream.accepted
+            result = stream.finish()
+            granted.append(accepted.granted_max_tokens)
+            assert accepted.predicted_first_token_ms <= accepted.predicted_total_ms <= allowed_ms + 1
+            assert result.token_ids == alone.token_ids[: len(result.token_ids)]
+            if 1 <= granted[-1] < alone.accepted.granted_max_tokens:
+                return
+    pytest.fail(f"expected fewer tokens in a quarter of the time, got {granted}")
 
 
 @pytest.mark.parametrize(
@@ -206,11 +219,17 @@ def test_an_answer_ends_before_its_call(remaining_ms: float, step_ms: float, usa
 
 
 def test_fewer_tokens_than_the_least_wanted_are_refused(client: Client) -> None:
-    alone = client.generate([5, 6, 7], ignore_eos=True)
-    allowed_s = alone.accepted.predicted_total_ms / 4e3
-    with pytest.raises(OverBudget) as refusal:
-        client.generate([5, 6, 7], ignore_eos=True, timeout=allowed_s, min_granted_tokens=250)
-    assert refusal.value.numbers["min_granted_tokens"] == 250
+    for _ in range(_TRIES):
+        alone = client.generate([5, 6, 7], ignore_eos=True)
+        allowed_s = alone.accepted.predicted_total_ms / 4e3
+        try:
+            client.generate([5, 6, 7], ignore_eos=True, timeout=allowed_s, min_granted_tokens=250)
+        except OverBudget as error:
+            refusal = error
+            break
+    else:
+        pytest.fail("expected a refusal of 250 tokens in a quarter of their time, got none")
+    assert refusal.numbers["min_granted_tokens"] == 250
 
 
 @pytest.fixture(scope="module")
