@@ -139,14 +139,13 @@ class DuplexStream(ServerStream[T], Generic[R, T]):
         try:
             async with self._writing:
                 await self._call.write(request)
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc(error, self._connection.address) from error
         except asyncio.CancelledError:
             raise_if_task_cancelled()
             raise self._cancellation() from None
-        except asyncio.InvalidStateError:
-            await self.read()  # which tells how the call ended
-            raise DaemonError("expected the daemon to listen, but it ended the call") from None
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
+            # A call that ends while something is sent fails as "INTERNAL", whatever it ended with: reading tells that.
+            await self.read()
+            raise DaemonError("expected the daemon to listen, but it ended the call") from error
 
 
 def raise_if_task_cancelled() -> None:

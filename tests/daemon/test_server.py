@@ -234,9 +234,9 @@ def test_fewer_tokens_than_the_least_wanted_are_refused(client: Client) -> None:
 
 @pytest.fixture(scope="module")
 def prudent(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A daemon that expects a step to take up to a minute, and so ends an answer a minute before its call's deadline;
+    """A daemon that expects a step to take up to a minute (59.96 s), and so ends an answer a minute before its call's deadline;
     what a call allows beyond that is its time, however slow this machine is just now."""
-    with running(tiny_bundle, tmp_path_factory.mktemp("prudent"), slots=1, step_ms=60_000) as daemon:
+    with running(tiny_bundle, tmp_path_factory.mktemp("prudent"), slots=1, step_ms=59_960) as daemon:
         with Client(daemon.address) as client:
             client.wait_until_serving()
         yield daemon.address
@@ -247,12 +247,13 @@ def ends_at_its_deadline(address: str, left_s: float, **options: Any) -> list[in
     request = inference_pb2.GenerateRequest(
         token_ids=inference_pb2.TokenIds(ids=[5, 6, 7]), options=inference_pb2.Options(ignore_eos=True, **options)
     )
+    # Beside the step, 20 ms are kept back. gRPC rounds so long a time up to whole tenths of a second.
     with grpc.insecure_channel(address) as channel:
-        return list(inference_pb2_grpc.InferenceStub(channel).Generate(request, timeout=60.02 + left_s))
+        return list(inference_pb2_grpc.InferenceStub(channel).Generate(request, timeout=59.98 + left_s))
 
 
 def test_the_calls_own_deadline_brings_back_what_there_is(prudent: str) -> None:
-    accepted, *deltas, done = ends_at_its_deadline(prudent, 0.03)
+    accepted, *deltas, done = ends_at_its_deadline(prudent, 0.02)
     assert accepted.accepted.granted_max_tokens == 253
     assert done.done.finish_reason == inference_pb2.DEADLINE
     tokens = [token for delta in deltas for token in delta.delta.token_ids]
@@ -270,7 +271,7 @@ def test_without_time_an_answer_is_empty(prudent: str) -> None:
 
 def test_an_answer_that_must_be_whole_fails_instead(prudent: str) -> None:
     with pytest.raises(grpc.RpcError) as failure:
-        ends_at_its_deadline(prudent, 0.03, on_expiry=inference_pb2.FAIL)
+        ends_at_its_deadline(prudent, 0.02, on_expiry=inference_pb2.FAIL)
     assert failure.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     assert failure.value.details().startswith("the budget ended after ")
 
