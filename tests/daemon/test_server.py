@@ -234,7 +234,7 @@ def test_fewer_tokens_than_the_least_wanted_are_refused(client: Client) -> None:
 
 @pytest.fixture(scope="module")
 def prudent(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A daemon that expects a step to take up to a minute (59.96 s), and so ends an answer a minute before its call's deadline;
+    """A daemon that expects a step to take up to a minute, and so ends an answer a minute before its call's deadline;
     what a call allows beyond that is its time, however slow this machine is just now."""
     with running(tiny_bundle, tmp_path_factory.mktemp("prudent"), slots=1, step_ms=59_960) as daemon:
         with Client(daemon.address) as client:
@@ -247,9 +247,9 @@ def ends_at_its_deadline(address: str, left_s: float, **options: Any) -> list[in
     request = inference_pb2.GenerateRequest(
         token_ids=inference_pb2.TokenIds(ids=[5, 6, 7]), options=inference_pb2.Options(ignore_eos=True, **options)
     )
-    # Beside the step, 20 ms are kept back. gRPC rounds so long a time up to whole tenths of a second.
+    # Beside the step, 20 ms are kept back. gRPC rounds so long a time up to whole tenths of a second: 59.95 s to 60.
     with grpc.insecure_channel(address) as channel:
-        return list(inference_pb2_grpc.InferenceStub(channel).Generate(request, timeout=59.98 + left_s))
+        return list(inference_pb2_grpc.InferenceStub(channel).Generate(request, timeout=59.93 + left_s))
 
 
 def test_the_calls_own_deadline_brings_back_what_there_is(prudent: str) -> None:
