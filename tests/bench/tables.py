@@ -39,7 +39,7 @@ def _across(rows: list[Row]) -> Table:
     """A row of the result is one of the table."""
     table = Table("")
     for column in rows[0][1]:
-        table.add_column(column, justify="right")
+        table.add_column(column.replace("_", " "), justify="right")  # wraps between words
     for label, values in rows:
         table.add_row(label, *map(_said, values.values()))
     return table
