@@ -143,7 +143,7 @@ class DuplexStream(ServerStream[T], Generic[R, T]):
             raise_if_task_cancelled()
             raise self._cancellation() from None
         except (grpc.aio.AioRpcError, asyncio.InvalidStateError) as error:
-            # A call that ends while something is sent fails as "INTERNAL", whatever it ended with: reading tells that.
+            # Reading tells what the call ended with, unless gRPC forgot it because that came while something was sent.
             await self.read()
             raise DaemonError("expected the daemon to listen, but it ended the call") from error
 
